@@ -1,0 +1,1 @@
+"""Speed, measured in alternating pairs: `python -m benchmarks` (needs the `bench` extra)."""

@@ -1,0 +1,132 @@
+"""The public functions: `pretrain`, `evaluate`, `load_encoder`."""
+
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from nolabel.data.store import ImageStore
+from nolabel.encoders._io import load_encoder as load_encoder
+from nolabel.encoders.base import Encoder
+from nolabel.errors import NolabelError
+from nolabel.runs import Run
+from nolabel.seeds import generator
+from nolabel.training.asked import plain_values
+from nolabel.training.begin import Request, go_on, settle, start
+from nolabel.training.launch import check_devices, is_first, launch
+from nolabel.training.precision import candidates
+from nolabel.training.progress import Progress
+from nolabel.training.watch import Monitor
+from nolabel.training.work import Work, train
+from nolabel.views import plain
+
+KNN_K = 20
+KNN_QUERIES = 256
+KNN_BANK = 768
+KNN_FEWEST = 200
+"""labelled images below which no kNN accuracy is given"""
+
+
+def pretrain(
+    method: str, data: str | Path | ImageStore, *, out: str | Path | None = None, encoder: str = "resnet10",
+    size: int | None = None, epochs: float | None = None, steps: int | None = None, minutes: float | None = None,
+    batch_size: int | None = None, lr: float | None = None, seed: int = 0, init: str | Path | None = None,
+    labels: Path | None = None, options: Any = None, recipe: Mapping[str, Any] | None = None, devices: int = 1,
+    precision: str = "auto", channels_last: bool | None = None, compile: bool | None = None, workers: int = 0,
+    resume: bool = False, extend: bool = False, progress: bool = True, tensorboard: bool = False,
+) -> Run:  # fmt: skip
+    """Learn an encoder from images without labels; returns the run, whose folder holds `encoder.safetensors`.
+
+    Args:
+        method: a name of `nolabel methods`, a dotted path or a `.py` file.
+        data: a folder, .zip or .tar of images, a list of paths, a data set's name, or a store.
+        out: folder of the run; None: a new one under `runs`.
+        size: side of the training images in pixels; None: the median of their shorter sides, at most 96.
+        epochs, steps, minutes: one of them; none: the recipe's epochs. Minutes count from the call, compilation and
+            all included, and at least half of them go to training. With `extend` they are added to a finished run,
+            which follows the schedule of its new total after another warm-up.
+        batch_size: images in a step over all processes. lr: peak rate at that batch. recipe: other fields of `Recipe`.
+        init: see `encoders._io.initialise`. options: of the method, as a mapping or its dataclass.
+        labels: CSV for the kNN accuracy along the way; labels are never trained on.
+        precision, channels_last, compile: measured where "auto" or None.
+        resume: go on in `out` with the settings it began with. Those that are named must be the same; a setting at its
+            default counts as not named.
+
+    Raises:
+        UsageError: a wrong name or value, a folder that is not empty or in use, other settings on a resume.
+        DataError: the images cannot be used, or changed since the run began.
+        RunError: the run failed; what it had at the last checkpoint is kept.
+        KeyboardInterrupt: a person ended it, after checkpoint and encoder were written; its text says where they are.
+    """
+    check_devices(devices)
+    candidates(torch.device("cuda" if torch.cuda.is_available() else "cpu"), precision, channels_last)
+    asked = plain_values({
+        "method": method if "." in method else method.replace("-", "_"), "encoder": encoder, "size": size,
+        "batch_size": batch_size, "lr": lr, "seed": seed, "init": None if init is None else str(init),
+        "devices": devices, "precision": precision, "channels_last": channels_last, "compile": compile,
+    })  # fmt: skip
+    length = {
+        k: v for k, v in {"epochs": epochs, "steps": steps, "minutes": minutes}.items() if v is not None
+    }
+    request = Request(
+        asked, plain_values(options), dict(recipe or {}), length, data, None if out is None else Path(out), labels,
+        workers, time.time(), Progress(progress and is_first()), progress, tensorboard,
+    )  # fmt: skip
+    run, work, store = go_on(request, extend=extend) if resume or extend else start(request)
+    return _carry_out(run, work, store, request)
+
+
+def _carry_out(run: Run, work: Work, store: ImageStore, request: Request) -> Run:
+    """Train, and leave in `run.json` how it ended."""
+    if run.info.get("status") == "finished":
+        request.screen.say(f"The run in {run.folder} is finished: train it on with --extend.")
+        return run
+    try:
+        launch(train, (work, store, run.folder, partial(_monitors, seed=work.seed, size=work.size)),
+               request.asked["devices"])  # fmt: skip
+    except BaseException as error:
+        _note_failure(run, error)
+        raise
+    else:
+        if is_first():
+            run.reload()
+            settle(run)
+    finally:
+        run.close()
+    return run
+
+
+def _note_failure(run: Run, error: BaseException) -> None:
+    """Status and sentence of a run that did not end by itself."""
+    if not is_first():
+        return
+    run.reload()
+    status = "interrupted" if isinstance(error, KeyboardInterrupt) else "failed"
+    sentence = str(error) if isinstance(error, NolabelError | KeyboardInterrupt) else type(error).__name__
+    with suppress(NolabelError):  # the disk may be full, which is what `error` says
+        run.update(status=status, error=sentence)
+        settle(run)
+
+
+def _monitors(images: ImageStore, *, seed: int, size: int) -> list[Monitor]:
+    """The kNN accuracy on a part of the training images, where they have labels of two classes or more."""
+    known = (images.labels >= 0).nonzero().flatten()
+    if len(known) < KNN_FEWEST or len(images.labels[known].unique()) < 2:
+        return []
+    order = known[torch.randperm(len(known), generator=generator(seed, "monitor"))]
+    queries = min(KNN_QUERIES, len(order) // 5)
+    chosen = order[: queries + KNN_BANK]
+    labels = images.labels[chosen]
+
+    def knn(encoder: Encoder, step: int) -> dict[str, float]:
+        parts = [encoder(plain.whole(images.batch(part), size)).float() for part in chosen.split(256)]
+        features = torch.nn.functional.normalize(torch.cat(parts)).cpu()
+        nearest = (features[:queries] @ features[queries:].T).topk(KNN_K).indices
+        votes = labels[queries:][nearest].mode(1).values
+        return {"knn": float((votes == labels[:queries]).float().mean())}
+
+    return [torch.no_grad()(knn)]

@@ -1,0 +1,104 @@
+"""The files of `methods/`, `encoders/` and `evaluation/` are the registry: a file's presence registers it.
+
+A name may also be a dotted path (`my_package.my_method`) or a path to a `.py` file, so that research code
+stays outside the package.
+"""
+
+import ast
+import difflib
+import importlib
+import importlib.util
+import inspect
+from pathlib import Path
+from types import ModuleType
+
+from nolabel.errors import UsageError
+
+PACKAGE = Path(__file__).parent
+
+
+def names(kind: str) -> tuple[str, ...]:
+    """Names of the entries of `kind` ("methods", "encoders", "evaluation"), sorted; reads file names only.
+
+    Files that start with an underscore are helpers; `base` is the contract; a file without the contract's
+    class is not an entry (see `NOT_ENTRIES`).
+    """
+    return tuple(
+        sorted(
+            file.stem
+            for file in (PACKAGE / kind).glob("*.py")
+            if not file.stem.startswith("_") and file.stem != "base" and _is_entry(file)
+        )
+    )
+
+
+def _is_entry(file: Path) -> bool:
+    """Whether the module declares itself an entry: a class derived from the contract, or a `PATTERN`."""
+    for node in ast.parse(file.read_text()).body:
+        if isinstance(node, ast.ClassDef) and any(_base_name(b) in CONTRACTS for b in node.bases):
+            return True
+        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "PATTERN" for t in node.targets):
+            return True
+    return False
+
+
+CONTRACTS = ("Method", "Protocol")
+
+
+def _base_name(node: ast.expr) -> str:
+    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+
+
+def summary(kind: str, name: str) -> str:
+    """First line of the entry's docstring, read with `ast`: listing imports no torch."""
+    doc = ast.get_docstring(ast.parse((PACKAGE / kind / f"{name}.py").read_text())) or ""
+    return doc.splitlines()[0] if doc else ""
+
+
+def module(kind: str, name: str) -> ModuleType:
+    """The module of an entry: a name of `names(kind)`, a dotted path, or a path to a `.py` file.
+
+    Raises:
+        UsageError: no such entry (the nearest is suggested) or no such file.
+    """
+    if name.endswith(".py"):
+        path = Path(name).resolve()
+        if not path.is_file():
+            raise UsageError(f"There is no file {name}: give the path of an existing .py file.")
+        spec = importlib.util.spec_from_file_location(path.stem, path)
+        assert spec and spec.loader
+        loaded = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(loaded)
+        return loaded
+    if "." in name:
+        try:
+            return importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            raise UsageError(f"The module {name} cannot be imported ({error}): check the dotted path.") from None
+    plain = name.replace("-", "_")
+    if plain not in names(kind):
+        raise UsageError(unknown(kind.rstrip("s"), name, names(kind)))
+    return importlib.import_module(f"nolabel.{kind}.{plain}")
+
+
+def load(kind: str, name: str, contract: type) -> type:
+    """The one concrete subclass of `contract` that the entry's module defines."""
+    found = module(kind, name)
+    classes = [
+        value
+        for value in vars(found).values()
+        if inspect.isclass(value)
+        and issubclass(value, contract)
+        and not inspect.isabstract(value)
+        and value.__module__ == found.__name__
+    ]
+    if len(classes) != 1:
+        raise UsageError(f"{name} must define exactly one {contract.__name__}, but it defines {len(classes)}.")
+    return classes[0]
+
+
+def unknown(what: str, name: str, known: tuple[str, ...]) -> str:
+    """The sentence for an unknown name, with the nearest known one."""
+    near = difflib.get_close_matches(name, known, 1, 0.5)
+    hint = f"did you mean {near[0]}?" if near else f"choose one of {', '.join(known)}."
+    return f"There is no {what} named {name!r}: {hint}"

@@ -1,0 +1,120 @@
+"""The pictures of a run for its report: views, the method's panel, nearest images, first-layer filters."""
+
+import inspect
+import io
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nolabel.cli._vectors import vectors
+from nolabel.data.batch import ImageBatch
+from nolabel.data.store import ImageStore
+from nolabel.encoders.base import Encoder
+from nolabel.methods.base import Method
+from nolabel.report import pictures
+from nolabel.seeds import generator
+from nolabel.views import plain
+
+ROWS = 5
+"""images on the sheet of views and queries of the search"""
+MATCHES = 4
+MOST_COLUMNS = 4
+PANEL_ROWS = 3
+MOST_SEARCHED = 10_000
+"""training images that are searched in"""
+
+
+def draw_all(
+    folder: Path, method: Method, encoder: Encoder, train: ImageStore, held_out: ImageStore | None, seed: int
+) -> None:
+    """Write the pictures of the run in `folder`.
+
+    Args:
+        method: with its trained weights.
+        encoder: as it was saved.
+        train: images whose views are shown and that are searched in.
+        held_out: images that are searched for; None: training images, and no image finds itself.
+    """
+    pick = torch.randperm(len(train), generator=generator(seed, "pictures", "views"))[:ROWS]
+    method = method.eval()
+    with torch.no_grad():
+        if (sheet := view_sheet(method, train.batch(pick), seed)) is not None:
+            pictures.save_views(folder, sheet)
+        pictures.save_panel(folder, panel(method, train.batch(pick[:PANEL_ROWS]), seed))
+    pictures.save_filters(folder, encoder.stem.weight.detach().numpy())
+    pictures.save_retrieval(folder, retrieval(encoder, held_out, train, seed))
+
+
+def view_sheet(method: Method, images: ImageBatch, seed: int) -> pictures.ViewSheet | None:
+    """Each image beside what the network sees of it late in training; None where that is no picture.
+
+    Views of one image are adjacent rows of the first image tensor that the method makes.
+    """
+    drawn = method.draw(images.size, generator(seed, "pictures", "drawn"), 0.999)
+    seen = next((v for v in method.views(images, drawn).values() if v.ndim == 4 and v.shape[1] == 3), None)
+    if seen is None or len(seen) % images.size:
+        return None
+    of_each = seen.unflatten(0, (images.size, -1))[:, :MOST_COLUMNS]
+    whole = plain.whole(images, seen.shape[-1])
+    columns = ("image", *(f"view {v + 1}" for v in range(of_each.shape[1])))
+    text = " ".join(inspect.cleandoc(method.views.__doc__ or "").split())
+    return pictures.ViewSheet(_bytes(torch.cat([whole[:, None], of_each], 1)), columns, text)
+
+
+def panel(method: Method, images: ImageBatch, seed: int) -> pictures.Panel:
+    """The method's own figure; its paragraph is the one that opens the method's file."""
+    figure = method.panel(images, generator(seed, "pictures", "panel"))
+    held = io.BytesIO()
+    figure.savefig(held, format="svg")
+    module = inspect.getmodule(type(method))
+    paragraphs = inspect.cleandoc((module.__doc__ if module else None) or "").split("\n\n")
+    return pictures.Panel(held.getvalue(), "svg", " ".join(" ".join(paragraphs[:2]).split()))
+
+
+def retrieval(
+    encoder: Encoder, held_out: ImageStore | None, train: ImageStore, seed: int
+) -> pictures.Retrieval:
+    """Queries and the training images whose vectors have the largest cosine with theirs."""
+    queries = train if held_out is None else held_out
+    chosen = _one_of_each_class(queries, seed)
+    order = torch.randperm(len(train), generator=generator(seed, "pictures", "gallery"))[:MOST_SEARCHED]
+    asked = _unit(vectors(encoder, queries.subset(chosen)))
+    cosines = asked @ _unit(vectors(encoder, train.subset(order))).T
+    encoder = encoder.to("cpu")
+    if held_out is None:
+        cosines[chosen[:, None].numpy() == order[None].numpy()] = -np.inf
+    nearest = np.argsort(-cosines, axis=1, kind="stable")[:, :MATCHES]
+    found = order[torch.from_numpy(nearest)]
+    return pictures.Retrieval(
+        _bytes(plain.whole(queries.batch(chosen), encoder.size)),
+        _bytes(torch.stack([plain.whole(train.batch(row), encoder.size) for row in found])),
+        np.take_along_axis(cosines, nearest, 1).astype(np.float32),
+        tuple(_names(queries, chosen)),
+        tuple(tuple(_names(train, row)) for row in found),
+    )
+
+
+def _one_of_each_class(store: ImageStore, seed: int) -> Tensor:
+    """`ROWS` images in random order, each of a class not seen before as long as there is one."""
+    order = torch.randperm(len(store), generator=generator(seed, "pictures", "queries"))
+    first: dict[int, int] = {}
+    for i, label in zip(order.tolist(), store.labels[order].tolist(), strict=True):
+        if label >= 0:
+            first.setdefault(label, i)
+    rest = [i for i in order.tolist() if i not in first.values()] if len(first) < ROWS else []
+    return torch.tensor([*first.values(), *rest][:ROWS])
+
+
+def _names(store: ImageStore, indices: Tensor) -> list[str]:
+    return [store.class_names[label] if label >= 0 else "" for label in store.labels[indices].tolist()]
+
+
+def _unit(rows: np.ndarray) -> np.ndarray:
+    return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+
+
+def _bytes(images: Tensor) -> np.ndarray:
+    """(..., 3, H, W) in [0, 1] to uint8 (..., H, W, 3)."""
+    return (images.clamp(0, 1) * 255).round().byte().movedim(-3, -1).cpu().numpy()

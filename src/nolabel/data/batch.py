@@ -1,0 +1,52 @@
+"""Images of one batch, of mixed sizes, as one packed array."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class ImageBatch(NamedTuple):
+    """B images: uint8 RGB bytes, rows first, channels last, one image after another.
+
+    `pixels` may hold more than these images (a whole store): image b occupies
+    `pixels[offsets[b] : offsets[b] + 3 * heights[b] * widths[b]]`.
+    """
+
+    pixels: Tensor
+    """uint8 (P,)"""
+    offsets: Tensor
+    """int64 (B,), first byte of each image in `pixels`"""
+    heights: Tensor
+    """int64 (B,)"""
+    widths: Tensor
+    """int64 (B,)"""
+    indices: Tensor
+    """int64 (B,), position of each image in its store"""
+
+    @property
+    def size(self) -> int:
+        """B, the number of images."""
+        return self.offsets.shape[0]
+
+    @property
+    def device(self) -> torch.device:
+        return self.pixels.device
+
+    def take(self, which: Tensor | slice) -> "ImageBatch":
+        """The images `which`; repeats are allowed; the bytes are shared."""
+        return ImageBatch(self.pixels, *(t[which] for t in self[1:]))
+
+    def image(self, b: int) -> Tensor:
+        """Image b as uint8 (3, H, W)."""
+        h, w, start = int(self.heights[b]), int(self.widths[b]), int(self.offsets[b])
+        return self.pixels[start : start + 3 * h * w].view(h, w, 3).permute(2, 0, 1)
+
+    @staticmethod
+    def of(images: list[Tensor] | Tensor) -> "ImageBatch":
+        """A batch of uint8 images, each (3, H, W), of any sizes."""
+        heights = torch.tensor([i.shape[1] for i in images])
+        widths = torch.tensor([i.shape[2] for i in images])
+        pixels = torch.cat([i.permute(1, 2, 0).reshape(-1) for i in images])
+        offsets = (3 * heights * widths).cumsum(0) - 3 * heights * widths
+        return ImageBatch(pixels, offsets, heights, widths, torch.arange(len(heights)))

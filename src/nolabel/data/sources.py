@@ -1,0 +1,365 @@
+"""Where images come from: a folder, a .zip or .tar read in place, a list of paths, a data set by name.
+
+A source lists its files without decoding one, and hands out their bytes.
+"""
+
+import csv
+import hashlib
+import io
+import os
+import stat
+import tarfile
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from nolabel.data import layout
+from nolabel.data.read import BYTE_LIMIT
+from nolabel.data.workers import Blob
+from nolabel.errors import DataError, UsageError
+
+
+@dataclass(frozen=True)
+class Skipped:
+    """A file that gives no image."""
+
+    path: str
+    reason: str
+    """a kind that can be counted, or "kind: detail" """
+
+
+@dataclass(frozen=True)
+class Listing:
+    """The image files of a source, in a fixed order, with what their places say about them."""
+
+    key: str
+    """hex digest of the content: of paths, sizes and modification times, or of the archive's bytes"""
+    load: Callable[[], "Files"]
+    """the files themselves; an archive is opened only here"""
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of a source and how to read them."""
+
+    paths: tuple[str, ...]
+    """relative, with "/"; names that are no UTF-8 hold surrogates"""
+    labels: tuple[int, ...]
+    splits: tuple[int, ...]
+    class_names: tuple[str, ...]
+    split_names: tuple[str, ...]
+    blobs: Callable[[], Iterator[Blob]]
+    """the bytes of each file, in order, or why there are none"""
+    skipped: tuple[Skipped, ...] = ()
+    root: Path | None = field(default=None)
+    """the folder that `paths` are relative to, where there is one"""
+
+
+Digest = Callable[[Path], str]
+"""SHA-256 of a file, perhaps remembered from before"""
+
+
+def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def find(source: str | Path, labels: Path | None = None, digest: Digest = file_digest) -> Listing:
+    """List what `source` names: a folder, a .zip, a .tar (compressed or not), a CSV or text list of paths.
+
+    Args:
+        labels: a CSV with the header `path,label`; paths are relative to the source. It replaces folder names.
+
+    Raises:
+        UsageError: no such path, or a file of another kind.
+        DataError: no image in it, a damaged archive, a CSV without its header or naming files that are missing.
+    """
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise UsageError(f"There is no folder or file {source}: give the path of a folder, a .zip, a .tar or a list.")
+    if path.is_dir():
+        listing = _folder(path)
+    elif path.suffix.lower() in (".csv", ".txt"):
+        listing = _path_list(path)
+    elif zipfile.is_zipfile(path):
+        listing = Listing(digest(path), lambda: _zip(path))
+    elif _is_tar(path):
+        listing = Listing(digest(path), lambda: _tar(path))
+    elif path.name.lower().endswith(layout.ARCHIVE_SUFFIXES):
+        raise DataError(f"{source} is damaged: it cannot be opened as an archive, so fetch or pack it again.")
+    else:
+        raise UsageError(f"{source} is a single file: give a folder, a .zip, a .tar or a list of paths.")
+    if labels is not None:
+        listing = _labelled(listing, Path(labels))
+    return replace(listing, load=lambda load=listing.load: _checked(load(), source))
+
+
+def _checked(files: Files, source: str | Path) -> Files:
+    """The files inside the splits; those outside are listed as skipped."""
+    outside = [Skipped(p, "outside train/ and test/") for p, s in zip(files.paths, files.splits, strict=True) if s < 0]
+    if not files.paths or len(outside) == len(files.paths):
+        inner = [one.path for one in files.skipped if one.reason.startswith("archive inside")]
+        hint = f"unpack {inner[0]} first" if inner else "look for files such as .jpg, .png or .webp"
+        raise DataError(f"There is no image in {source}: {hint}.")
+    if not outside:
+        return files
+    keep = [i for i, split in enumerate(files.splits) if split >= 0]
+    blobs = files.blobs
+
+    def kept() -> Iterator[Blob]:
+        return (blob for blob, split in zip(blobs(), files.splits, strict=True) if split >= 0)
+
+    return replace(
+        files,
+        paths=tuple(files.paths[i] for i in keep),
+        labels=tuple(files.labels[i] for i in keep),
+        splits=tuple(files.splits[i] for i in keep),
+        blobs=kept,
+        skipped=(*files.skipped, *outside),
+    )
+
+
+# -- folders and lists ------------------------------------------------------------------------------------------
+
+
+def _folder(root: Path) -> Listing:
+    found, skipped = _walk(root)
+    found.sort(key=lambda item: layout.natural(item[0]))
+    key = _stat_key((path, info) for path, info in found)
+    paths = [path for path, _ in found]
+    return Listing(key, lambda: _from_disk(root, paths, tuple(skipped)))
+
+
+def _walk(root: Path) -> tuple[list[tuple[str, os.stat_result]], list[Skipped]]:
+    """Image files below `root` with their stat; links are followed, each folder is entered once."""
+    found: list[tuple[str, os.stat_result]] = []
+    skipped: list[Skipped] = []
+    seen: set[tuple[int, int]] = set()
+    folders = [""]
+    while folders:
+        folder = folders.pop()
+        try:
+            info = os.stat(root / folder)
+            if (info.st_dev, info.st_ino) in seen:
+                continue
+            seen.add((info.st_dev, info.st_ino))
+            names = sorted(os.listdir(root / folder), key=layout.natural, reverse=True)
+        except OSError as error:
+            skipped.append(Skipped(folder, f"folder cannot be opened: {error.strerror}"))
+            continue
+        if "run.json" in names and folder:
+            skipped.append(Skipped(folder, "run folder of nolabel"))
+            continue
+        for name in names:
+            path = f"{folder}/{name}" if folder else name
+            if layout.is_hidden(name):
+                continue
+            try:
+                info = os.stat(root / path)
+            except OSError as error:
+                if layout.kind(path) == "image":
+                    skipped.append(Skipped(path, f"cannot be opened: {error.strerror}"))
+                continue
+            if stat.S_ISDIR(info.st_mode):
+                folders.append(path)
+            elif reason := _refused(path, stat.S_ISREG(info.st_mode), info.st_size):
+                skipped.append(Skipped(path, reason))
+            elif layout.kind(path) in ("image", "unknown"):
+                found.append((path, info))
+    return found, skipped
+
+
+def _refused(path: str, regular: bool, size: int) -> str | None:
+    """Why a file that looks like one of ours is not even read, or None."""
+    kind = layout.kind(path)
+    if kind == "archive":
+        return "archive inside: not followed, give it as the source or unpack it"
+    if kind != "image":
+        return None
+    if not regular:
+        return "not a file"
+    return f"too large: {size / 2**20:,.0f} MiB" if size > BYTE_LIMIT else None
+
+
+def _stat_key(items: Iterator[tuple[str, os.stat_result]]) -> str:
+    digest = hashlib.sha256()
+    for path, info in items:
+        digest.update(f"{path}\0{info.st_size}\0{info.st_mtime_ns}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def _from_disk(root: Path, paths: Sequence[str], skipped: tuple[Skipped, ...]) -> Files:
+    def blobs() -> Iterator[Blob]:
+        for path in paths:
+            try:
+                yield (root / path).read_bytes()
+            except OSError as error:
+                yield f"cannot be read: {error.strerror}"
+
+    places = layout.layout(paths)
+    return Files(tuple(paths), places.labels, places.splits, places.class_names, places.split_names, blobs, skipped, root)
+
+
+def _path_list(path: Path) -> Listing:
+    """A text file with one path a line, or a CSV with the header `path,label`; relative to the file's folder."""
+    root = path.parent
+    if path.suffix.lower() == ".csv":
+        names = list(_read_labels(path))
+    else:
+        lines = path.read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+        names = list(dict.fromkeys(line.strip() for line in lines if line.strip()))
+    missing = [name for name in names if not (root / name).is_file()]
+    if missing:
+        raise DataError(_missing(path, missing, "relative paths start at the list's folder"))
+    key = _stat_key((name, os.stat(root / name)) for name in names)
+    listing = Listing(key, lambda: replace(_from_disk(root, names, ()), class_names=(), labels=(-1,) * len(names)))
+    return _labelled(listing, path) if path.suffix.lower() == ".csv" else listing
+
+
+# -- labels -----------------------------------------------------------------------------------------------------
+
+
+def _labelled(listing: Listing, csv_path: Path) -> Listing:
+    """The listing with labels from a CSV; files that it does not name have none."""
+    label_of = _read_labels(csv_path)
+    key = hashlib.sha256(f"{listing.key} {file_digest(csv_path)}".encode()).hexdigest()
+
+    def load() -> Files:
+        files = listing.load()
+        known = set(files.paths) | {one.path for one in files.skipped}
+        place = {name: name if name in known else _relative(name, files.root) for name in label_of}
+        missing = [name for name in label_of if place[name] not in known]
+        if missing:
+            raise DataError(_missing(csv_path, missing, "paths are relative to the images' folder or archive"))
+        class_of = {place[name]: label for name, label in label_of.items()}
+        class_names = tuple(sorted(set(label_of.values()), key=layout.natural))
+        index = {name: i for i, name in enumerate(class_names)}
+        labels = tuple(index[class_of[path]] if path in class_of else -1 for path in files.paths)
+        return replace(files, labels=labels, class_names=class_names)
+
+    return Listing(key, load)
+
+
+def _relative(name: str, root: Path | None) -> str:
+    """A path of a CSV as the source names it: "./" and the source's own folder taken off."""
+    plain = os.path.normpath(name).replace(os.sep, "/")
+    if root is not None and os.path.isabs(name):
+        return os.path.relpath(name, root.absolute()).replace(os.sep, "/")
+    return plain
+
+
+def _missing(path: Path, missing: Sequence[str], rule: str) -> str:
+    many = f"{len(missing):,} files that are not there, first {missing[0]}"
+    one = f"{missing[0]}, which is not there"
+    return f"{path} names {one if len(missing) == 1 else many}: {rule}."
+
+
+def _read_labels(path: Path) -> dict[str, str]:
+    """path -> label of a CSV with a header that names the columns `path` and `label`."""
+    if not path.is_file():
+        raise UsageError(f"There is no labels file {path}: give a CSV with the header path,label.")
+    text = path.read_text(encoding="utf-8-sig", errors="surrogateescape")
+    rows = csv.reader(io.StringIO(text, newline=""))
+    try:
+        header = [name.strip().lower() for name in next(rows, [])]
+        if "path" not in header or "label" not in header:
+            raise DataError(f"{path} does not begin with the header path,label: add it as the first line.")
+        columns = header.index("path"), header.index("label")
+        labels: dict[str, str] = {}
+        for row in rows:
+            if not any(cell.strip() for cell in row):
+                continue
+            if len(row) <= max(columns):
+                raise DataError(f"Line {rows.line_num} of {path} has no path and label: write both, with a comma.")
+            name, label = (row[column].strip() for column in columns)
+            if labels.setdefault(name, label) != label:
+                raise DataError(f"{path} gives {name} two labels, {labels[name]} and {label}: keep one of them.")
+    except csv.Error as error:
+        raise DataError(f"{path} is not a CSV file ({error}): write lines of the form path,label.") from None
+    if not labels:
+        raise DataError(f"{path} names no file: add lines of the form path,label.")
+    return labels
+
+
+# -- archives ---------------------------------------------------------------------------------------------------
+
+
+def _zip(path: Path) -> Files:
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError, ValueError) as error:
+        raise DataError(f"{path} is not a readable zip ({error}): fetch or pack it again.") from None
+    with archive:
+        infos = [info for info in archive.infolist() if not info.is_dir()]
+    names = [info.filename.replace("\\", "/") for info in infos]
+    order, skipped = _archive_members(names, [(True, info.file_size) for info in infos])
+
+    def blobs() -> Iterator[Blob]:
+        with zipfile.ZipFile(path) as archive:
+            for i in order:
+                if infos[i].flag_bits & 1:
+                    yield "encrypted: unpack it with its password first"
+                    continue
+                try:
+                    yield archive.read(infos[i])
+                except Exception as error:  # a bad checksum, a broken stream, an unknown compression: this entry only
+                    yield f"damaged in the archive: {error}"
+
+    return _from_archive([names[i] for i in order], blobs, skipped)
+
+
+def _is_tar(path: Path) -> bool:
+    try:
+        return tarfile.is_tarfile(path)
+    except (OSError, EOFError):
+        return False
+
+
+def _tar(path: Path) -> Files:
+    """A .tar, compressed or not; its members are read in the order in which they lie."""
+    try:
+        with tarfile.open(path, "r:*", errors="surrogateescape") as archive:
+            members = [member for member in archive.getmembers() if not member.isdir()]
+    except (tarfile.TarError, OSError, EOFError) as error:
+        raise DataError(f"{path} is not a readable tar ({error}): fetch or pack it again.") from None
+    names = [member.name.removeprefix("./") for member in members]
+    chosen, skipped = _archive_members(names, [(member.isreg(), member.size) for member in members])
+    order = sorted(chosen)
+
+    def blobs() -> Iterator[Blob]:
+        with tarfile.open(path, "r:*", errors="surrogateescape") as archive:
+            for i in order:
+                try:
+                    file = archive.extractfile(members[i])
+                    yield file.read() if file else "not a file"
+                except (tarfile.TarError, OSError, EOFError) as error:
+                    yield f"damaged in the archive: {error}"
+
+    return _from_archive([names[i] for i in order], blobs, skipped)
+
+
+def _archive_members(names: Sequence[str], kinds: Sequence[tuple[bool, int]]) -> tuple[list[int], list[Skipped]]:
+    """Positions of the image files, in natural order of their names, and what is left out with a word."""
+    runs = {name.rpartition("/")[0] for name in names if name.endswith("/run.json")}
+    skipped = [Skipped(folder, "run folder of nolabel") for folder in sorted(runs)]
+    chosen: list[int] = []
+    for i, name in enumerate(names):
+        parts = name.split("/")
+        if any(layout.is_hidden(part) for part in parts if part not in (".", "..")):
+            continue
+        if runs and any("/".join(parts[:depth]) in runs for depth in range(1, len(parts))):
+            continue
+        if reason := _refused(name, *kinds[i]):
+            skipped.append(Skipped(name, reason))
+        elif layout.kind(name) in ("image", "unknown") and kinds[i][0]:
+            chosen.append(i)
+    return sorted(chosen, key=lambda i: layout.natural(names[i])), skipped
+
+
+def _from_archive(paths: Sequence[str], blobs: Callable[[], Iterator[Blob]], skipped: Sequence[Skipped]) -> Files:
+    places = layout.layout(paths)
+    return Files(
+        tuple(paths), places.labels, places.splits, places.class_names, places.split_names, blobs, tuple(skipped)
+    )

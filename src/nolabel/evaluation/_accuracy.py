@@ -1,0 +1,53 @@
+"""Accuracies of one protocol's predictions, with their intervals, as results."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nolabel.evaluation.base import Features, Result
+from nolabel.evaluation.statistics import bootstrap_balanced, wilson
+from nolabel.seeds import derive
+
+MANY_CLASSES = 20
+"""from more classes than this, top-5 is reported too"""
+
+
+def results(
+    subject: Features, protocol: str, scores: Tensor, seed: int, chosen: dict[str, Any], setting: dict[str, Any]
+) -> list[Result]:
+    """Top-1 and balanced accuracy, and top-5 where classes are many, from scores (n, C) of the test images.
+
+    Top-1 and top-5 with Wilson's interval, balanced accuracy with a bootstrap within classes. Of equal scores the
+    class of lower index wins.
+    """
+    labels = subject.labels[subject.test].numpy()
+    predicted = scores.argmax(1).cpu().numpy()
+    correct = predicted == labels
+    n = len(labels)
+    found = {"top1": wilson(int(correct.sum()), n)}
+    if scores.shape[1] > MANY_CLASSES:
+        ranked = scores.cpu().argsort(dim=1, descending=True, stable=True)[:, :5]
+        found["top5"] = wilson(int((ranked == torch.from_numpy(labels)[:, None]).any(1).sum()), n)
+    balanced_seed = derive(seed, "evaluate", protocol, "bootstrap")
+    found["balanced"] = bootstrap_balanced(correct, labels, balanced_seed)
+    names = subject.class_names
+    per_class = {names[c]: float(correct[labels == c].mean()) for c in np.unique(labels).tolist()}
+    return [
+        Result(
+            subject=subject.name,
+            protocol=protocol,
+            metric=metric,
+            value=interval.value,
+            low=interval.low,
+            high=interval.high,
+            n=n,
+            seeds=subject.seeds,
+            chosen=chosen,
+            setting=subject.setting | setting,
+            per_class=per_class if metric == "balanced" else {},
+            predictions=predicted if metric == "top1" else None,
+        )
+        for metric, interval in found.items()
+    ]

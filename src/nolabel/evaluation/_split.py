@@ -1,0 +1,92 @@
+"""Which images a protocol fits on and which it is tested on; the checks that labels must pass."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from nolabel.data.store import ImageStore
+from nolabel.errors import DataError
+from nolabel.seeds import generator
+
+TEST_SHARE = 0.2
+
+
+@dataclass(frozen=True)
+class Division:
+    """Training and test images of one store, with a sentence on where they come from."""
+
+    train: Tensor
+    """int64, positions in the store"""
+    test: Tensor
+    text: str
+
+
+def divide(store: ImageStore, seed: int) -> Division:
+    """The store's own train and test splits, or a stratified fifth held out with `seed` where it has none.
+
+    Images without a label are left out; those of a "val" split belong to the training images.
+
+    Raises:
+        DataError: no labels, one class, a class with a single image where images must be held out, or a class of the
+            test images that no training image shows.
+    """
+    labels, labelled = store.labels, store.labels >= 0
+    missing = int((~labelled).sum())
+    if missing == len(store):
+        raise DataError(f"{store.source} has no labels: give them with --labels, or put each class into its own folder.")
+    if "test" in store.split_names:
+        held = store.splits == store.split_names.index("test")
+        text = "train and test as the data have them"
+    else:
+        counts = torch.bincount(labels[labelled], minlength=len(store.class_names))
+        for c in (counts == 1).nonzero()[:, 0].tolist():
+            raise DataError(
+                f"Class {store.class_names[c]} of {store.source} has one image, and both fitting and testing need one: "
+                f"add images of it or leave the class out."
+            )
+        held = torch.zeros(len(store), dtype=torch.bool)
+        held[labelled] = held_out(labels[labelled], TEST_SHARE, generator(seed, "evaluate", "test"))
+        text = f"a stratified {TEST_SHARE:.0%} held out for the test with seed {seed}"
+    train, test = (labelled & ~held).nonzero()[:, 0], (labelled & held).nonzero()[:, 0]
+    _check(store, train, test)
+    return Division(train, test, text + (f"; {missing:,} images without a label left out" if missing else ""))
+
+
+def _check(store: ImageStore, train: Tensor, test: Tensor) -> None:
+    for name, part in (("training", train), ("test", test)):
+        if not len(part):
+            raise DataError(f"No {name} image of {store.source} has a label: give labels for both splits.")
+    seen = store.labels[train].unique()
+    if len(seen) < 2:
+        raise DataError(
+            f"All labelled training images of {store.source} are of one class ({store.class_names[int(seen[0])]}): "
+            f"accuracy means something from two classes on."
+        )
+    unseen = test[~torch.isin(store.labels[test], seen)]
+    if len(unseen):
+        c = int(store.labels[unseen[0]])
+        raise DataError(
+            f"Class {store.class_names[c]} of {store.source} has test images but no labelled training image: "
+            f"add training images of it or take it out of the test split."
+        )
+
+
+def held_out(labels: Tensor, share: float, random: torch.Generator) -> Tensor:
+    """Bool (n,): in each class about `share` of the images, at least one; none of a class with a single image."""
+    order = torch.randperm(len(labels), generator=random)
+    order = order[labels[order].argsort(stable=True)]
+    counts = torch.bincount(labels)
+    rank = torch.arange(len(labels)) - (counts.cumsum(0) - counts)[labels[order]]
+    quota = (counts * share).round().long().clamp(min=1)
+    quota = torch.minimum(quota, counts - 1)
+    held = torch.zeros(len(labels), dtype=torch.bool)
+    held[order] = rank < quota[labels[order]]
+    return held
+
+
+def stratified(labels: Tensor, most: int, random: torch.Generator) -> Tensor:
+    """int64: at most about `most` positions, each class in proportion; all when there are no more."""
+    if len(labels) <= most:
+        return torch.arange(len(labels))
+    return held_out(labels, most / len(labels), random).nonzero()[:, 0]

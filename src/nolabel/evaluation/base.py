@@ -1,0 +1,117 @@
+"""The contract of a protocol, the features it reads, and the result that each one gives."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+from torch import Tensor
+
+POOLED = "pooled"
+"""the stage that is the global average of the last map"""
+
+Compute = Callable[[Sequence[str], Tensor], dict[str, Tensor]]
+"""(stages, indices of images) -> stage -> a fresh tensor (n, D) of float32, or float16 where it is large"""
+
+
+@dataclass(frozen=True)
+class Features:
+    """Frozen features of one encoder (or baseline) on the images of one store, computed where they are asked for.
+
+    All stages of 60,000 images do not fit in memory together; a protocol takes all of a few images, then one of all.
+    """
+
+    name: str
+    """the subject of the results, such as `simclr`, `random:resnet10` or `pixels`"""
+    values: dict[str, int]
+    """stage -> D, its number of values, in depth order; baselines have one stage"""
+    grid: dict[str, int]
+    """stage -> side of the pooled map (1: global average)"""
+    labels: Tensor
+    """int64 (N,), -1 where there is none"""
+    train: Tensor
+    """int64 indices of the training images"""
+    test: Tensor
+    """int64 indices of the test images"""
+    class_names: tuple[str, ...]
+    compute: Compute = field(repr=False)
+    seeds: tuple[int, ...] = ()
+    """of the initialisation, where the subject has one"""
+    setting: dict[str, Any] = field(default_factory=dict)
+    """how images were read, split and pooled: goes into every result"""
+
+    @property
+    def whole(self) -> str:
+        """The stage that stands for the image as a whole: the pooled one, or the only one."""
+        return POOLED if POOLED in self.values else next(iter(self.values))
+
+    def stage(self, name: str, indices: Tensor) -> Tensor:
+        """(n, D) of one stage; the caller may change it."""
+        return self.compute((name,), indices)[name]
+
+    @staticmethod
+    def of(
+        name: str,
+        stages: dict[str, Tensor],
+        labels: Tensor,
+        train: Tensor,
+        test: Tensor,
+        class_names: Sequence[str] = (),
+        **other: Any,
+    ) -> "Features":
+        """Features that lie in memory: stage -> (N, D)."""
+        return Features(
+            name=name,
+            values={stage: matrix.shape[1] for stage, matrix in stages.items()},
+            grid=dict.fromkeys(stages, 1),
+            labels=labels,
+            train=train,
+            test=test,
+            class_names=tuple(class_names) or tuple(map(str, range(int(labels.max()) + 1))),
+            compute=lambda wanted, indices: {stage: stages[stage][indices] for stage in wanted},
+            **other,
+        )
+
+
+@dataclass(frozen=True)
+class Result:
+    """One number with everything that is needed to trust it; one row of `evaluation.jsonl`."""
+
+    subject: str
+    """encoder or baseline, such as `simclr` or `random:resnet10`"""
+    protocol: str
+    """such as `linear`"""
+    metric: str
+    """such as `top1`, `top5`, `balanced`; `top1_difference` is a paired comparison with `setting["against"]`"""
+    value: float
+    """in [0, 1] for accuracies"""
+    low: float | None
+    """lower end of the 95 % interval; None: the number has none"""
+    high: float | None
+    n: int
+    """number of test images"""
+    seeds: tuple[int, ...] = ()
+    chosen: dict[str, Any] = field(default_factory=dict)
+    """what was chosen on the validation part: stage, L2, k, temperature"""
+    setting: dict[str, Any] = field(default_factory=dict)
+    """the protocol in full: split, sizes, pooling, preprocessing"""
+    per_class: dict[str, float] = field(default_factory=dict)
+    predictions: np.ndarray | None = field(default=None, compare=False, repr=False)
+    """int (n,) predicted class of each test image, for paired tests; not written to the row"""
+
+
+class Protocol(ABC):
+    """One way to measure an encoder. All choices are made on a part of the training split; test is touched once."""
+
+    Options: ClassVar[type]
+    """frozen dataclass with a docstring under each field"""
+    labelled: ClassVar[bool] = True
+    """whether it needs labels"""
+
+    def __init__(self, options: Any) -> None:
+        self.options = options
+
+    @abstractmethod
+    def run(self, subject: Any, seed: int) -> list[Result]:
+        """Measure `subject` (`Features`, or an encoder with its store where raw maps are needed)."""

@@ -1,0 +1,126 @@
+"""The contract of a method: encoder, head, loss and views of one paper, in one file."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from nolabel.data.batch import ImageBatch
+from nolabel.encoders.base import Encoder
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from nolabel.data.store import ImageStore
+
+
+@dataclass(frozen=True)
+class DataInfo:
+    """What a method may know of the images before it sees one."""
+
+    images: int
+    """number of training images"""
+    size: int
+    """side of the training view in pixels"""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Optimizer, rate, batch and schedule; each method states its own, with the source of every value."""
+
+    batch_size: int = 256
+    """images in one step, over all processes (views or turns of an image not counted)"""
+    optimizer: Literal["sgd", "adamw", "lars"] = "sgd"
+    lr: float = 0.1
+    """peak learning rate at batch size `lr_batch`"""
+    lr_rule: Literal["fixed", "linear", "sqrt"] = "fixed"
+    """how the rate follows the batch: not at all, proportional, or by its square root"""
+    lr_batch: int = 256
+    """the batch size at which `lr` holds"""
+    momentum: float = 0.9
+    nesterov: bool = False
+    weight_decay: float = 5e-4
+    decay_norm_bias: bool = False
+    """whether BatchNorm parameters and biases decay too"""
+    schedule: Literal["cosine", "step", "constant"] = "cosine"
+    warmup: float = 0.05
+    """share of the run with a linearly rising rate"""
+    drops: tuple[float, ...] = ()
+    """schedule `step`: shares of the run after which the rate is divided by `drop_factor`"""
+    drop_factor: float = 10.0
+    epochs: float = 100.0
+    """length when no budget is given"""
+    stem: Literal["random", "whitened"] = "random"
+    """`whitened`: the first convolution is set to the whitening filters of image patches and frozen"""
+    batchnorm: Literal["running", "reestimated"] = "running"
+    """`reestimated`: statistics are set again on plain training images when the encoder is written"""
+
+
+class Method(nn.Module, ABC):
+    """One paper, which knows nothing of the loop, devices, precision, files or logging, and sees no labels.
+
+    Subclasses are final: an implemented method is never overridden. The paper's loss is a plain function in
+    the same file, so that a test can call it.
+    """
+
+    Options: ClassVar[type]
+    """frozen dataclass with a docstring under each field: command line, docs and report come from it"""
+    recipe: ClassVar[Recipe]
+    """scaled defaults; the file's header gives the paper's values with their section"""
+    paper: ClassVar[str]
+    """authors, venue and year"""
+    chance: ClassVar[float | None] = None
+    """accuracy of guessing at the pretext task, or None where there is no such number"""
+
+    encoder: Encoder
+    """what is kept"""
+
+    def __init__(self, encoder: Encoder, options: Any, data: DataInfo) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.options = options
+        self.data = data
+
+    @classmethod
+    def recipe_for(cls, options: Any, data: DataInfo) -> Recipe:
+        """The recipe when these options and data ask for another one than `recipe`."""
+        return cls.recipe
+
+    def prepare(self, store: "ImageStore", generator: torch.Generator) -> None:
+        """One pass over the images before step 0; what it finds are buffers, saved with the checkpoint."""
+        return None
+
+    @abstractmethod
+    def draw(self, n: int, generator: torch.Generator, progress: float) -> dict[str, Tensor]:
+        """All randomness of one step for n images of the global batch, on the CPU.
+
+        Axis 0 of every tensor with at least one axis is the image (the loop slices it by rank); 0-d tensors
+        hold what the whole step shares. `progress` in [0, 1) is the share of the run that is done.
+        """
+
+    @abstractmethod
+    def views(self, images: ImageBatch, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What the network sees, float32 in [0, 1]; pure, without gradient; may run ahead of the step."""
+
+    @abstractmethod
+    def forward(self, views: dict[str, Tensor]) -> dict[str, Tensor]:
+        """`loss` (0-d, the mean over the images of this process) and scalars to log, without randomness."""
+
+    def chance_loss(self, images: int) -> float | None:
+        """Closed form of the loss of a head that gives the same for all inputs, at `images` images a step."""
+        return None
+
+    @abstractmethod
+    @torch.no_grad()
+    def held_out(self, views: dict[str, Tensor]) -> dict[str, float]:
+        """How well the task itself is solved on images that were not trained on (in eval mode)."""
+
+    def finish(self, encoder: Encoder) -> None:
+        """What the paper does to a copy of the encoder before transfer."""
+        return None
+
+    @abstractmethod
+    def panel(self, images: ImageBatch, generator: torch.Generator, trained: bool = False) -> "Figure":
+        """The picture that explains the method, drawn from a few images; with `trained`, its answers too."""

@@ -1,0 +1,89 @@
+"""Run folders in, one self-contained HTML page out: no script, no font, no address of another machine."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from markupsafe import Markup
+
+from nolabel.report import sections
+from nolabel.report._text import listed, readable
+from nolabel.report.accuracy import accuracy, by_stage
+from nolabel.report.records import Record, read_record
+from nolabel.runs import write_atomically
+
+REPORT = "report.html"
+
+
+def write_report(run_folder: str | Path, thumbnails: bool = True) -> Path:
+    """Write `report.html` of one run into its folder; pieces the run does not have become a sentence.
+
+    Args:
+        run_folder: a run, finished or not.
+        thumbnails: whether pictures of the images may be shown.
+
+    Returns the page's path.
+
+    Raises:
+        UsageError: there is no run in the folder.
+        FileFormatError: `run.json`, `metrics.jsonl` or `evaluation.jsonl` is damaged or of an unknown version.
+        RunError: the page cannot be written; an older one is left as it is.
+    """
+    record = read_record(run_folder)
+    source = record.data.get("source")
+    title = f"{record.method} on {_short(source)}" if source else record.method
+    parts = [
+        sections.verdict([record]),
+        sections.what_ran(record),
+        sections.curves([record], sections.own_curves(record) + sections.HEALTH_CURVES),
+        sections.panel(record, thumbnails),
+        sections.views(record, thumbnails),
+        accuracy([record]),
+        by_stage([record]),
+        sections.retrieval(record, thumbnails),
+        sections.filters(record),
+        sections.skipped(record),
+        sections.glossary(),
+    ]
+    return _write(Path(run_folder) / REPORT, title, _subtitle([record]), parts)
+
+
+def write_comparison(run_folders: Sequence[str | Path], out: str | Path, thumbnails: bool = True) -> Path:
+    """Write the page `out` that sets several runs beside each other and beside the baselines.
+
+    Verdicts, accuracy, stages and the curves that can be compared come first, then each run's own sections.
+    Errors as `write_report`.
+    """
+    records = [read_record(folder) for folder in run_folders]
+    parts = [
+        sections.verdict(records),
+        accuracy(records),
+        by_stage(records),
+        sections.curves(records, sections.HEALTH_CURVES, "health", "Features during training"),
+    ]
+    for i, record in enumerate(records, 1):
+        parts += [
+            sections.part("run_heading", f"run{i}", f"Run {i}: {record.name}"),
+            sections.what_ran(record, f"run{i}-ran"),
+            sections.curves([record], sections.own_curves(record), f"run{i}-curves"),
+            sections.panel(record, thumbnails, f"run{i}-method"),
+            sections.views(record, thumbnails, f"run{i}-views"),
+            sections.retrieval(record, thumbnails, f"run{i}-retrieval"),
+            sections.filters(record, f"run{i}-filters"),
+            sections.skipped(record, f"run{i}-skipped"),
+        ]
+    title = f"{listed(record.method for record in records)} compared"
+    return _write(Path(out), title, _subtitle(records), [*parts, sections.glossary()])
+
+
+def _write(path: Path, title: str, subtitle: str, parts: Sequence[Markup]) -> Path:
+    page = sections.TEMPLATES.get_template("template.html").render(title=title, subtitle=subtitle, sections=parts)
+    write_atomically(path, page)
+    return path
+
+
+def _short(source: object) -> str:
+    return readable(str(source).rstrip("/\\").replace("\\", "/").rpartition("/")[2] or source)
+
+
+def _subtitle(records: Sequence[Record]) -> str:
+    return listed(dict.fromkeys(str(r.data.get("describe") or r.data.get("source") or "unknown images") for r in records))

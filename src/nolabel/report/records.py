@@ -1,0 +1,149 @@
+"""What a run folder holds, read for the report."""
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from nolabel.runs import EVALUATION, METRICS, read_description, read_rows
+
+SKIPPED = "skipped.csv"
+UNTRAINED = "random:"
+BASELINES = {
+    "pixels": "raw pixels",
+    "histogram": "a colour histogram",
+    "patches": "k-means patches",
+}
+"""baselines without a network, and how the report calls them"""
+PROTOCOLS = {"linear": "linear probe", "knn": "kNN"}
+METRICS_IN_WORDS = {"top1": "top-1", "top5": "top-5", "balanced": "balanced"}
+DIFFERENCE = "_difference"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of `evaluation.jsonl`: one number (see `nolabel.evaluation.base.Result`, which needs torch).
+
+    A row whose metric ends in `_difference` (`top1_difference`) is a paired comparison on the same test images:
+    `value` is the subject minus `setting["against"]`, `setting["p"]` the p-value of `setting["test"]`.
+    """
+
+    subject: str
+    protocol: str
+    metric: str
+    value: float
+    low: float | None = None
+    high: float | None = None
+    n: int = 0
+    seeds: tuple[int, ...] = ()
+    chosen: dict[str, Any] = field(default_factory=dict)
+    setting: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def is_baseline(self) -> bool:
+        return self.subject.startswith(UNTRAINED) or self.subject in BASELINES
+
+    @property
+    def against(self) -> str:
+        """What a paired comparison compares with."""
+        return str(self.setting.get("against", ""))
+
+    @property
+    def is_share(self) -> bool:
+        """Whether the value is an accuracy in [0, 1]."""
+        return self.metric in METRICS_IN_WORDS
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run as its files tell it."""
+
+    folder: Path
+    info: dict[str, Any]
+    """`run.json`"""
+    metrics: list[dict[str, Any]]
+    """rows of `metrics.jsonl`"""
+    rows: tuple[Row, ...]
+    """rows of `evaluation.jsonl`; of two with the same subject, protocol and metric the later one"""
+    skipped: tuple[tuple[str, str], ...]
+    """path and reason of each file that could not be read"""
+
+    @property
+    def name(self) -> str:
+        return self.folder.resolve().name
+
+    @property
+    def method(self) -> str:
+        return str(self.info.get("method") or "encoder")
+
+    @property
+    def subject(self) -> str:
+        """How the rows call this run's encoder."""
+        own = [row.subject for row in self.rows if not row.is_baseline]
+        return self.method if self.method in own or not own else own[0]
+
+    @property
+    def data(self) -> dict[str, Any]:
+        return self.info.get("data") or {}
+
+
+def read_record(folder: str | Path) -> Record:
+    """The run in `folder`; files that it does not have yet are empty.
+
+    Raises:
+        UsageError: there is no run in `folder`.
+        FileFormatError: a file is damaged or of an unknown format version.
+    """
+    folder = Path(folder)
+    rows = map(_row, read_rows(folder / EVALUATION))
+    latest = {(row.subject, row.protocol, row.metric, row.against): row for row in rows}
+    return Record(
+        folder,
+        read_description(folder),
+        read_rows(folder / METRICS),
+        tuple(latest.values()),
+        _skipped(folder / SKIPPED),
+    )
+
+
+def _row(held: dict[str, Any]) -> Row:
+    known = {name: held[name] for name in Row.__dataclass_fields__ if name in held}
+    return Row(**{**known, "seeds": tuple(held.get("seeds", ()))})
+
+
+def _skipped(path: Path) -> tuple[tuple[str, str], ...]:
+    if not path.is_file():
+        return ()
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        rows = [row for row in csv.reader(file) if len(row) >= 2]
+    return tuple((row[0], row[1]) for row in rows if row[:2] != ["path", "reason"])
+
+
+def find(rows: Sequence[Row], subject: str, protocol: str, metric: str) -> Row | None:
+    """The row with that subject, protocol and metric."""
+    wanted = (subject, protocol, metric)
+    return next((row for row in rows if (row.subject, row.protocol, row.metric) == wanted), None)
+
+
+def pooled(records: Sequence[Record]) -> list[tuple[Row, ...]]:
+    """For each run its rows and the baselines it lacks but another run on the same images has."""
+    rows = []
+    for record in records:
+        kin = [other for other in records if other.data.get("fingerprint") == record.data.get("fingerprint")]
+        shared = {(row.subject, row.protocol, row.metric): row for run in kin for row in run.rows if row.is_baseline}
+        own = {(row.subject, row.protocol, row.metric) for row in record.rows}
+        rows.append(record.rows + tuple(row for name, row in shared.items() if name not in own))
+    return rows
+
+
+def subject_in_words(subject: str) -> str:
+    """`random:resnet10` -> random weights (resnet10); encoders keep their name."""
+    if subject.startswith(UNTRAINED):
+        return f"random weights ({subject.removeprefix(UNTRAINED)})"
+    return BASELINES.get(subject, subject)
+
+
+def protocol_in_words(protocol: str) -> str:
+    """`knn` -> kNN; others keep their name."""
+    return PROTOCOLS.get(protocol, protocol)

@@ -1,0 +1,159 @@
+"""What the evaluation says about an encoder, in a few plain sentences."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from nolabel.report._text import count, interval, listed, number, p_value, percent, points
+from nolabel.report.records import (
+    BASELINES,
+    DIFFERENCE,
+    METRICS_IN_WORDS,
+    UNTRAINED,
+    Row,
+    find,
+    protocol_in_words,
+)
+
+SIGNIFICANT = 0.05
+Tone = Literal["better", "unclear", "worse", "unknown"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """A judgement with its evidence."""
+
+    tone: Tone
+    """against random weights of the same network"""
+    title: str
+    """the judgement in a few words"""
+    sentences: tuple[str, ...]
+
+
+def judge(rows: Sequence[Row], subject: str) -> Verdict:
+    """The verdict on `subject`, from its row of the first protocol there is (linear before kNN before others).
+
+    "Better" and "worse" mean: than random weights of the same architecture, by a paired test with p < 0.05 or,
+    where there is none, by 95 % intervals that do not overlap.
+    """
+    main = _main_row(rows, subject)
+    if main is None:
+        return _without_accuracy(rows, subject)
+    random = untrained_row(rows, main)
+    others = [
+        row for name in BASELINES if (row := find(rows, name, main.protocol, main.metric)) is not None
+    ]
+    if random is None:
+        tone, title = "unknown", "Measured, but not against random weights"
+        conclusion = (
+            "Random weights of the same network were not measured, so this number does not show that training helped."
+        )
+    else:
+        tone, title, conclusion = _against_random(rows, main, random)
+    ahead = [row for row in others if row.value >= main.value]
+    return Verdict(tone, title, (_numbers(main, random, others), conclusion, *map(_ahead, ahead)))
+
+
+def _main_row(rows: Sequence[Row], subject: str) -> Row | None:
+    own = [row for row in rows if row.subject == subject and row.is_share]
+    protocols = list(dict.fromkeys(["linear", "knn", *(row.protocol for row in own)]))
+    metrics = ("top1", "balanced", "top5")
+    own.sort(key=lambda row: (protocols.index(row.protocol), metrics.index(row.metric)))
+    return own[0] if own else None
+
+
+def untrained_row(rows: Sequence[Row], main: Row) -> Row | None:
+    """Random weights of a network, measured as `main` was."""
+    same = [row for row in rows if (row.protocol, row.metric) == (main.protocol, main.metric)]
+    return next((row for row in same if row.subject.startswith(UNTRAINED)), None)
+
+
+def _numbers(main: Row, random: Row | None, others: Sequence[Row]) -> str:
+    reader = {"linear": "a linear probe on this encoder", "knn": "the kNN vote with this encoder"}
+    who = reader.get(main.protocol, f"the protocol {main.protocol} on this encoder")
+    right = {"top5": "right within five guesses", "balanced": "right, averaged over the classes"}
+    sentence = (
+        f"On held-out images {who} names {_with_interval(main)} of {count(main.n)} images "
+        f"{right.get(main.metric, 'right')}"
+    )
+    beside = [f"random weights of the same network: {_with_interval(random)}"] if random else []
+    beside += [f"{BASELINES[row.subject]}: {percent(row.value)}" for row in others]
+    return f"{sentence}; {', '.join(beside)}." if beside else f"{sentence}."
+
+
+def _with_interval(row: Row) -> str:
+    if row.low is None or row.high is None:
+        return percent(row.value)
+    return f"{percent(row.value)} ({interval(row.low, row.high)})"
+
+
+def paired_difference(rows: Sequence[Row], main: Row, against: str) -> Row | None:
+    """The paired comparison of `main` with `against`, where it was made."""
+    same = [row for row in rows if (row.subject, row.protocol) == (main.subject, main.protocol)]
+    return next((row for row in same if row.metric == main.metric + DIFFERENCE and row.against == against), None)
+
+
+def _against_random(rows: Sequence[Row], main: Row, random: Row) -> tuple[Tone, str, str]:
+    paired = paired_difference(rows, main, random.subject)
+    difference = paired.value if paired else main.value - random.value
+    size = f"{points(difference)} {'more' if difference > 0 else 'less'} than random weights"
+    if paired and paired.low is not None and paired.high is not None:
+        size += f" (95{chr(160)}% interval {interval(paired.low, paired.high)})"
+    if paired and paired.setting.get("p") is not None:
+        p = float(paired.setting["p"])
+        sure, evidence = p < SIGNIFICANT, p_value(p)
+    else:
+        sure = _apart(main, random)
+        evidence = "the intervals do not overlap" if sure else "the intervals overlap"
+    if not sure:
+        return (
+            "unclear",
+            "No difference from random weights was shown",
+            f"The difference of {points(difference)} from random weights is not larger than chance explains "
+            f"({evidence}): on these images it has not been shown that training helped.",
+        )
+    if difference > 0:
+        conclusion = f"That is {size}, a difference larger than chance explains ({evidence})."
+        return "better", "Training helped", conclusion
+    return (
+        "worse",
+        "Worse than random weights",
+        f"That is {size}, a difference larger than chance explains ({evidence}): for this task the untrained network "
+        "is the better choice.",
+    )
+
+
+def _apart(a: Row, b: Row) -> bool:
+    if a.low is None or a.high is None or b.low is None or b.high is None:
+        return False
+    return a.low > b.high or b.low > a.high
+
+
+def _ahead(row: Row) -> str:
+    name = BASELINES[row.subject]
+    return (
+        f"{name[0].upper()}{name[1:]}, which needs no training, does at least as well ({_with_interval(row)}): "
+        "say so wherever you quote this encoder."
+    )
+
+
+def _without_accuracy(rows: Sequence[Row], subject: str) -> Verdict:
+    own = [row for row in rows if row.subject == subject and not row.metric.endswith(DIFFERENCE)]
+    if not own:
+        return Verdict(
+            "unknown",
+            "Not evaluated",
+            ("Nothing has been measured on held-out images, so nothing is known of what this encoder is worth: run "
+             "`nolabel evaluate` on this folder with labelled images.",),
+        )
+    values = listed(f"{METRICS_IN_WORDS.get(row.metric, row.metric)} {number(row.value)}" for row in own)
+    protocols = listed(dict.fromkeys(protocol_in_words(row.protocol) for row in own))
+    return Verdict(
+        "unknown",
+        "No labels, so no accuracy",
+        (
+            f"Without labels only the features themselves can be described ({protocols}: {values}).",
+            "They show whether the features collapsed, not whether they are useful: a few hundred labelled images "
+            "given with --labels are enough to know.",
+        ),
+    )

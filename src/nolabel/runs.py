@@ -1,0 +1,275 @@
+"""The run folder: what is written where, atomically.
+
+runs/<name>/
+  run.json            command, options, data fingerprint, seeds, versions, machine, budget as resolved
+  metrics.jsonl       one row per logged step
+  checkpoints/        step-000000123.safetensors + .json, newest two
+  encoder.safetensors + encoder.json
+  evaluation.jsonl    one number, one row
+  skipped.csv         files that could not be read, and why
+  report.html
+"""
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import IO, Any, Literal
+
+from nolabel.errors import FileFormatError, RunError, UsageError
+
+FORMAT = 1
+DESCRIPTION = "run.json"
+METRICS = "metrics.jsonl"
+CHECKPOINTS = "checkpoints"
+EVALUATION = "evaluation.jsonl"
+LOCK = ".lock"
+
+Status = Literal["running", "finished", "interrupted", "failed"]
+
+
+def write_atomically(path: str | Path, content: bytes | str) -> None:
+    """Write `content` (text as UTF-8) so that `path` holds the old bytes or the new ones, never a part.
+
+    A temporary file in the same folder is flushed to the disk and renamed.
+
+    Raises:
+        RunError: that is not possible (full disk, read-only folder); nothing half-written is left.
+    """
+    path = Path(path)
+    data = content.encode() if isinstance(content, str) else content
+    temporary = None
+    try:
+        descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+    finally:
+        if temporary is not None:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def cannot_write(path: Path, error: OSError) -> RunError:
+    """The error to raise when `path` could not be written because of `error`."""
+    reason = (error.strerror or str(error)).lower()
+    return RunError(f"{path} cannot be written ({reason}): make room or choose another folder with --out.")
+
+
+def read_description(folder: Path) -> dict[str, Any]:
+    """`run.json` of a run folder.
+
+    Raises:
+        UsageError: there is no run in `folder`.
+        FileFormatError: the file is damaged or of an unknown format version.
+    """
+    path = folder / DESCRIPTION
+    try:
+        info = json.loads(path.read_text())
+        written_by = info.get("versions", {}).get("nolabel", "an unknown version")
+        if info["format"] != FORMAT:
+            raise FileFormatError(
+                f"{path} has format {info['format']}, written by nolabel {written_by}, and this version reads format "
+                f"{FORMAT}: use nolabel {written_by} for this run."
+            )
+    except FileNotFoundError:
+        raise UsageError(
+            f"{folder} holds no run ({DESCRIPTION} is missing): give the folder of a run."
+        ) from None
+    except (ValueError, KeyError, AttributeError, TypeError):
+        raise FileFormatError(
+            f"{path} is damaged: start the run again in another folder with --out."
+        ) from None
+    return info
+
+
+def read_rows(path: Path) -> list[dict[str, Any]]:
+    """Rows of a `.jsonl` file, [] where there is none; a last line cut short by a kill is left out.
+
+    Raises:
+        FileFormatError: another line is not JSON.
+    """
+    if not path.is_file():
+        return []
+    lines = path.read_text(errors="replace").splitlines()
+    rows = []
+    for number, line in enumerate(lines, 1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            if number < len(lines):
+                raise FileFormatError(f"{path} is damaged at line {number}: remove that line.") from None
+    return rows
+
+
+def write_rows(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Replace a `.jsonl` file, atomically."""
+    write_atomically(path, "".join(json.dumps(row) + "\n" for row in rows))
+
+
+@dataclass
+class Run:
+    """One run folder, held by this process when it was made by `create` or `resume`."""
+
+    folder: Path
+    info: dict[str, Any] = field(default_factory=dict)
+    """what `run.json` holds"""
+    _lock: IO[str] | None = field(default=None, repr=False, compare=False)
+
+    @staticmethod
+    def create(folder: str | Path | None, *, name: str, source: str | Path | None = None) -> "Run":
+        """An empty run folder: `folder`, or `runs/<name>-NN` with the next free number.
+
+        Args:
+            folder: a new or empty folder; None chooses one under `runs` in the working directory.
+            name: such as `simclr-resnet10-cifar10`.
+            source: the folder of images; a run folder is put inside it only if `folder` says so.
+
+        Raises:
+            UsageError: the folder holds something or is in use, or the chosen one lies inside `source`.
+            RunError: it cannot be written.
+        """
+        if folder is None:
+            path = _next_free(Path("runs"), name)
+            if source is not None and path.resolve().is_relative_to(Path(source).resolve()):
+                raise UsageError(
+                    f"The run folder {path} would lie inside the images {source}: name one with --out."
+                )
+        else:
+            path = Path(folder)
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            held = [entry for entry in path.iterdir() if entry.name != LOCK]
+        except (FileExistsError, NotADirectoryError):
+            raise UsageError(f"{path} is a file: name a folder with --out.") from None
+        except OSError as error:
+            raise cannot_write(path, error) from error
+        used = UsageError(f"{path} is not empty: go on with its run by --resume, or choose another --out.")
+        if held and not (path / DESCRIPTION).exists():
+            raise used
+        lock = _take_lock(path)
+        if held:
+            lock.close()
+            raise used
+        return Run(path, {"format": FORMAT, "versions": {"nolabel": version("nolabel")}}, lock)
+
+    @staticmethod
+    def resume(folder: str | Path) -> "Run":
+        """The run in `folder`, held by this process.
+
+        Raises:
+            UsageError: there is none, or it is in use.
+            FileFormatError: `run.json` is damaged or of an unknown format version.
+        """
+        path = Path(folder)
+        read_description(path)
+        lock = _take_lock(path)
+        return Run(path, read_description(path), lock)
+
+    @staticmethod
+    def open(folder: str | Path) -> "Run":
+        """The run in `folder`, for reading; errors as `read_description`."""
+        return Run(Path(folder), read_description(Path(folder)))
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / CHECKPOINTS
+
+    @property
+    def status(self) -> Status:
+        return self.info["status"]
+
+    def update(self, **values: Any) -> None:
+        """Set keys of `run.json` and write it."""
+        self.info |= values
+        write_atomically(self.folder / DESCRIPTION, json.dumps(self.info, indent=2) + "\n")
+
+    def reload(self) -> None:
+        """Read `run.json` again, which another process of this run may have written."""
+        self.info = read_description(self.folder)
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Rows of `metrics.jsonl`."""
+        return read_rows(self.folder / METRICS)
+
+    def append_metrics(self, row: dict[str, Any]) -> None:
+        """Add one row to `metrics.jsonl`."""
+        append_row(self.folder / METRICS, row)
+
+    def drop_metrics_after(self, step: int) -> None:
+        """Leave the rows of steps up to `step` (those before a checkpoint that a resume starts from)."""
+        write_rows(self.folder / METRICS, [row for row in self.metrics() if row["step"] <= step])
+
+    def discard(self) -> None:
+        """Remove the folder if nothing was written into it: the run could not begin."""
+        self.close()
+        if not (self.folder / DESCRIPTION).exists():
+            with contextlib.suppress(OSError):
+                (self.folder / LOCK).unlink()
+                self.folder.rmdir()
+
+    def close(self) -> None:
+        """Let others use the folder."""
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+
+def append_row(path: Path, row: dict[str, Any]) -> None:
+    """Add one line to a `.jsonl` file and hand it to the operating system.
+
+    Raises:
+        RunError: it cannot be written.
+    """
+    try:
+        with path.open("a") as file:
+            file.write(json.dumps(row) + "\n")
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def _next_free(parent: Path, name: str) -> Path:
+    number = 1
+    while (parent / f"{name}-{number:02d}").exists():
+        number += 1
+    return parent / f"{name}-{number:02d}"
+
+
+def _take_lock(folder: Path) -> IO[str]:
+    """An exclusive lock on `folder`, which the operating system takes back when this process ends in any way."""
+    try:
+        file = (folder / LOCK).open("a")
+    except OSError as error:
+        raise cannot_write(folder / LOCK, error) from error
+    try:
+        if os.name == "nt":
+            import msvcrt
+
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+        else:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        if isinstance(error, BlockingIOError | PermissionError):
+            raise UsageError(
+                f"{folder} is in use by another run: wait for it or choose another --out."
+            ) from None
+        raise cannot_write(folder / LOCK, error) from error
+    return file

@@ -1,0 +1,80 @@
+"""One step: the views of this process, and the update."""
+
+import contextlib
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from lightning_fabric import Fabric
+from torch import Tensor, nn
+
+from nolabel.data.order import batch_indices
+from nolabel.data.store import ImageStore
+from nolabel.methods.base import Method
+from nolabel.seeds import derive, generator
+from nolabel.training.precision import laid_out
+
+
+@dataclass(frozen=True)
+class ViewSource:
+    """Makes the views that this process sees at a step; the same crops on one process and on many."""
+
+    method: Method
+    store: ImageStore
+    batch_size: int
+    """images in the global batch"""
+    seed: int
+    channels_last: bool
+    rank: int = 0
+    world: int = 1
+
+    def views(self, step: int, progress: float) -> dict[str, Tensor]:
+        """Views of `step`, drawn for the whole batch and cut to this process's share of the images."""
+        indices = batch_indices(len(self.store), self.batch_size, self.seed, step)
+        return self.of(indices, generator(self.seed, "views", step), progress)
+
+    def of(self, indices: Tensor, random: torch.Generator, progress: float) -> dict[str, Tensor]:
+        """Views of the images at `indices` (n,) of the store, n a multiple of the number of processes."""
+        drawn = self.method.draw(len(indices), random, progress)
+        share = len(indices) // self.world
+        mine = slice(self.rank * share, (self.rank + 1) * share)
+        local = {key: value[mine] if value.ndim else value for key, value in drawn.items()}
+        return laid_out(self.method.views(self.store.batch(indices[mine]), local), self.channels_last)
+
+
+def count_views(views: dict[str, Tensor]) -> int:
+    """Images (B, C, H, W) that the network sees in one step of this process."""
+    return sum(len(value) for value in views.values() if value.ndim == 4)
+
+
+def train_step(
+    fabric: Fabric,
+    model: nn.Module,
+    optimizer: torch.optim.Optimizer,
+    views: dict[str, Tensor],
+    lr: float,
+    seed: int,
+    step: int,
+) -> dict[str, Tensor]:
+    """Forward, backward, update; returns what the method logs (0-d tensors on the device, no synchronisation)."""
+    torch.manual_seed(derive(seed, "model", step, fabric.global_rank))
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    optimizer.zero_grad()
+    found = model(views)
+    fabric.backward(found["loss"])
+    optimizer.step()
+    return {key: value.detach() for key, value in found.items() if value.ndim == 0}
+
+
+@contextlib.contextmanager
+def unchanged(method: nn.Module, optimizer: torch.optim.Optimizer) -> Iterator[None]:
+    """Whatever steps are tried within it, the method and the optimizer are as before when it ends."""
+    weights, state = copy.deepcopy(method.state_dict()), copy.deepcopy(optimizer.state_dict())
+    try:
+        yield
+    finally:
+        method.load_state_dict(weights)
+        optimizer.load_state_dict(state)
+        optimizer.zero_grad()

@@ -1,0 +1,162 @@
+"""The compiled form of the views for the CPU: built from _kernels.c at first use, kept in the user's cache folder."""
+
+import ctypes
+import functools
+import hashlib
+import os
+import platform
+import shlex
+import shutil
+import subprocess
+import tempfile
+import warnings
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from nolabel.data import cache
+from nolabel.data.batch import ImageBatch
+from nolabel.errors import RunError
+from nolabel.runs import write_atomically
+from nolabel.views._resample import Axis
+
+SOURCE = Path(__file__).with_name("_kernels.c")
+FLAGS = "-O3 -march=native -std=gnu99 -ffp-contract=fast -fno-math-errno -fno-trapping-math -shared -fPIC".split()
+NO_MEMORY, OUTSIDE = 1, 2
+"""what the C code returns"""
+
+
+class Task(ctypes.Structure):
+    """`struct task` of _kernels.c."""
+
+    _fields_ = [
+        ("pixels", ctypes.c_void_p),
+        ("pixel_bytes", ctypes.c_int64),
+        *((name, ctypes.c_void_p) for name in ("offsets", "heights", "widths")),
+        *((f"rows_{name}", ctypes.c_void_p) for name in ("start", "length", "first", "scale")),
+        *((f"columns_{name}", ctypes.c_void_p) for name in ("start", "length", "first", "scale")),
+        *((name, ctypes.c_void_p) for name in ("flip", "images", "jitter")),
+        *((name, ctypes.c_void_p) for name in ("brightness", "shift", "contrast", "saturation", "hue")),
+        *((name, ctypes.c_void_p) for name in ("order", "grey", "blur", "taps")),
+        *((name, ctypes.c_int64) for name in ("radius", "height", "width", "channels_last")),
+        ("out", ctypes.c_void_p),
+    ]
+
+
+DTYPES = {"flip": torch.bool, "jitter": torch.bool, "grey": torch.bool, "blur": torch.bool, "order": torch.int64}
+"""of the drawn tensors; the others are float32"""
+
+
+def usable(source: Tensor) -> bool:
+    """Whether the compiled form can take images or bytes that lie in `source`."""
+    if source.device.type != "cpu" or source.requires_grad or os.environ.get("NOLABEL_KERNELS") == "0":
+        return False
+    return source.dtype in (torch.uint8, torch.float32) and library() is not None
+
+
+def read(
+    images: ImageBatch,
+    rows: Axis,
+    columns: Axis,
+    size: tuple[int, int],
+    drawn: Mapping[str, Tensor],
+    memory_format: torch.memory_format,
+) -> Tensor:
+    """The images resampled along both axes, then the stages whose keys are in `drawn`: float32 (B, 3, h, w)."""
+    fields = {"pixels": images.pixels, "offsets": images.offsets, "heights": images.heights, "widths": images.widths}
+    for name, axis in ("rows", rows), ("columns", columns):
+        fields |= {f"{name}_{key}": value for key, value in axis._asdict().items()}
+    out = torch.empty(images.size, 3, *size, memory_format=memory_format)
+    return _run(fields, drawn, out, memory_format is torch.channels_last)
+
+
+def change(images: Tensor, drawn: Mapping[str, Tensor]) -> Tensor:
+    """A copy of float32 images (B, 3, h, w) after the stages whose keys are in `drawn`."""
+    return _run({"images": images}, drawn, torch.empty(images.shape), channels_last=False)
+
+
+def _run(fields: dict[str, Tensor], drawn: Mapping[str, Tensor], out: Tensor, channels_last: bool) -> Tensor:
+    """Fills `out`, its images split over as many threads as torch uses."""
+    compiled = library()
+    assert compiled is not None
+    stages = {name: t.to("cpu", DTYPES.get(name, torch.float32)) for name, t in drawn.items()}
+    held = {name: tensor.contiguous() for name, tensor in (fields | stages).items()}
+    task = Task(
+        **{name: tensor.data_ptr() for name, tensor in held.items()},
+        pixel_bytes=held["pixels"].numel() if "pixels" in held else 0,
+        radius=held["taps"].shape[1] // 2 if "taps" in held else 0,
+        height=out.shape[2],
+        width=out.shape[3],
+        channels_last=channels_last,
+        out=out.data_ptr(),
+    )
+    n, threads = out.shape[0], min(torch.get_num_threads(), out.shape[0])
+    parts = [(n * i // threads, n * (i + 1) // threads) for i in range(threads)]
+    others = [_pool().submit(compiled, ctypes.byref(task), *part) for part in parts[1:]]
+    own = [compiled(ctypes.byref(task), *part) for part in parts[:1]]
+    results = own + [other.result() for other in others]
+    if NO_MEMORY in results:
+        raise MemoryError("There is no memory for the views of one image.")
+    if OUTSIDE in results:
+        raise ValueError("A crop reaches outside its image, or an image outside the packed pixels.")
+    return out
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(os.cpu_count(), "views")
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pool.cache_clear)  # threads do not survive a fork
+
+
+@functools.cache
+def library() -> "ctypes._FuncPointer | None":  # pyright: ignore[reportPrivateUsage]
+    """`nolabel_views` of the compiled kernels, or None, with one notice, where they cannot be built."""
+    try:
+        try:
+            loaded = ctypes.CDLL(str(_compiled()))
+        except OSError:
+            loaded = ctypes.CDLL(str(_compiled(again=True)))
+    except (OSError, RunError, subprocess.SubprocessError) as error:
+        warnings.warn(
+            f"Views run in plain PyTorch, several times slower, because their C code could not be built ({error}): "
+            "install gcc or clang, or name a compiler in CC.",
+            stacklevel=2,
+        )
+        return None
+    function = loaded.nolabel_views
+    function.argtypes, function.restype = [ctypes.POINTER(Task), ctypes.c_int64, ctypes.c_int64], ctypes.c_int
+    return function
+
+
+def _compiled(again: bool = False) -> Path:
+    """The shared library for this source, compiler and processor; compiled where the cache does not hold it."""
+    command = shlex.split(os.environ.get("CC", "cc"))
+    if shutil.which(command[0]) is None:
+        raise FileNotFoundError(f"no compiler {command[0]!r}")
+    key = hashlib.sha256("\n".join([SOURCE.read_text(), *command, *FLAGS, _processor()]).encode()).hexdigest()
+    path = cache.folder() / "kernels" / f"views-{key[:20]}.so"
+    if again or not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory() as scratch:
+            made = Path(scratch) / path.name
+            subprocess.run(
+                [*command, *FLAGS, str(SOURCE), "-o", str(made)], check=True, capture_output=True, timeout=120
+            )
+            write_atomically(path, made.read_bytes())
+    return path
+
+
+def _processor() -> str:
+    """What `-march=native` depends on."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        lines = []
+    told = [line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))]
+    return "\n".join([platform.machine(), platform.processor(), *dict.fromkeys(told)])

@@ -1,0 +1,42 @@
+"""What all tests share: where the data sets are, a cache of their own, few threads."""
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+ROOT = Path(__file__).parents[1]
+
+
+def find_shared_data() -> Path | None:
+    """The folder `shared/data` above the repository, or under `$NOLABEL_SHARED`; None where there is none."""
+    named = os.environ.get("NOLABEL_SHARED")
+    candidates = [Path(named) / "data"] if named else [above / "shared" / "data" for above in ROOT.parents]
+    return next((folder for folder in candidates if folder.is_dir()), None)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of the data sets that the project is given (`cifar10.zip` and others)."""
+    folder = find_shared_data()
+    if folder is None:
+        pytest.skip("shared/data is not on this machine (NOLABEL_SHARED names the folder that holds it)")
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A cache folder for this session: no test reads or fills the user's; kernels are compiled once in it."""
+    folder = tmp_path_factory.mktemp("cache")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NOLABEL_CACHE", str(folder / "nolabel"))
+        patch.setenv("XDG_CACHE_HOME", str(folder))
+        yield folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def few_threads() -> None:
+    """At most two threads, so that tests behave alike on small and large machines."""
+    torch.set_num_threads(min(2, os.cpu_count() or 1))

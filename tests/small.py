@@ -1,0 +1,37 @@
+"""Small images and a small net for tests."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nolabel import seeds
+from nolabel.data.batch import ImageBatch
+from nolabel.encoders.base import Encoder
+
+
+def smooth_images(n: int, sides: tuple[int, int] = (32, 32), seed: int = 0) -> ImageBatch:
+    """n images of `sides` (height, width) px: random 5×5 colours, enlarged smoothly."""
+    coarse = torch.rand(n, 3, 5, 5, generator=seeds.generator(seed, "pictures"))
+    fine = F.interpolate(coarse, sides, mode="bicubic", align_corners=True).clamp(0, 1)
+    return ImageBatch.of((fine * 255).byte())
+
+
+class TinyNet(Encoder):
+    """Two convolutions with BatchNorm: quick enough to train in a test."""
+
+    def __init__(self, width: int = 32) -> None:
+        super().__init__()
+        self.name, self.size, self.dim, self.stages = "tiny", 8, width, ("stage1", "stage2")
+        self.one = nn.Sequential(nn.Conv2d(3, width, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+        self.two = nn.Sequential(nn.Conv2d(width, width, 3, 2, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+
+    def maps(self, images: Tensor, standardised: bool = False) -> dict[str, Tensor]:
+        one = self.one(self.normalised(images, standardised))
+        return {"stage1": one, "stage2": self.two(one)}
+
+    def forward(self, images: Tensor, standardised: bool = False) -> Tensor:
+        return self.maps(images, standardised)["stage2"].mean((2, 3))
+
+    @property
+    def stem(self) -> nn.Conv2d:
+        return self.one[0]

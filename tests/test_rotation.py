@@ -1,0 +1,212 @@
+"""Rotation: exact turns and their layout, the loss, what cannot be learnt and what can, attention maps."""
+
+import math
+
+import pytest
+import torch
+from small import TinyNet, smooth_images
+from torch import Tensor
+
+from nolabel import seeds
+from nolabel.data.batch import ImageBatch
+from nolabel.encoders import base as encoders
+from nolabel.encoders.base import Encoder
+from nolabel.methods.base import DataInfo
+from nolabel.methods.rotation import (
+    PAPER_CIFAR10,
+    PAPER_IMAGENET,
+    Rotation,
+    RotationOptions,
+    attention,
+    rotation_loss,
+)
+
+
+def rotation(size: int = 32, encoder: Encoder | None = None, **options) -> Rotation:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return Rotation(encoder or TinyNet(), RotationOptions(**options), DataInfo(64, size))
+
+
+def noise(n: int, *path: str | int, side: int = 32) -> ImageBatch:
+    generator = seeds.generator(0, "noise", *path)
+    return ImageBatch.of(torch.randint(256, (n, 3, side, side), generator=generator, dtype=torch.uint8))
+
+
+def quarter(images: Tensor, k: int) -> Tensor:
+    return rotation().turned(images, torch.full((len(images),), k))
+
+
+def test_turns_are_exact_and_form_a_group() -> None:
+    images = torch.rand(2, 3, 32, 32)
+    for k in range(4):
+        assert torch.equal(quarter(images, k), torch.rot90(images, k, (2, 3)))
+        assert torch.equal(quarter(images, k).flip(3), quarter(images.flip(3), (4 - k) % 4))
+    assert torch.equal(quarter(quarter(images, 1), 3), images)
+    assert torch.equal(quarter(quarter(images, 1), 1), quarter(images, 2))
+    assert torch.equal(quarter(quarter(images, 2), 2), images)
+
+
+def test_index_form_of_the_turns() -> None:
+    image = torch.arange(9.0).view(1, 1, 3, 3).expand(1, 3, 3, 3)
+    for i in range(3):
+        for j in range(3):
+            assert quarter(image, 1)[0, 0, i, j] == image[0, 0, j, 2 - i]
+            assert quarter(image, 2)[0, 0, i, j] == image[0, 0, 2 - i, 2 - j]
+            assert quarter(image, 3)[0, 0, i, j] == image[0, 0, 2 - j, i]
+
+
+@pytest.mark.parametrize("options", [{}, {"crop": "resized"}, {"colour_jitter": 0.5, "grey_p": 0.5}])
+def test_the_four_copies_are_adjacent_and_one_augmented_image(options: dict) -> None:
+    method = rotation(**options)
+    views = method.views(smooth_images(2), method.draw(2, seeds.generator(0), 0.0))
+    assert views["labels"].tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
+    assert views["images"].shape == (8, 3, 32, 32)
+    for b in range(2):
+        for k in range(4):
+            undone = torch.rot90(views["images"][4 * b + k], -k, (1, 2))
+            assert torch.equal(undone, views["images"][4 * b])
+
+
+def test_without_crop_and_flip_the_first_copy_is_the_image() -> None:
+    method, images = rotation(crop_pad=0, flip_p=0), noise(3)
+    views = method.views(images, method.draw(3, seeds.generator(0), 0.0))["images"]
+    torch.testing.assert_close(views[4], images.image(1) / 255)
+
+
+def test_padded_crop_shifts_by_at_most_the_pad_in_proportion_to_the_size() -> None:
+    assert (rotation(32).pad, rotation(64).pad, rotation(96).pad) == (4, 8, 12)
+    method = rotation(flip_p=0, pad_mode="zero", turns_per_image=1, turns="two_0_180")
+    white = ImageBatch.of(torch.full((200, 3, 32, 32), 255, dtype=torch.uint8))
+    views = method.views(white, method.draw(200, seeds.generator(0), 0.0))["images"]
+    lost = (views[:, 0].amax(2) == 0).sum(1)
+    assert lost.unique().tolist() == [0, 1, 2, 3, 4]
+    reflected = rotation(flip_p=0)
+    assert reflected.views(white, reflected.draw(200, seeds.generator(0), 0.0))["images"].min() == 1
+
+
+@pytest.mark.parametrize(("turns", "angles"), [("two_0_180", (0, 2)), ("two_90_270", (1, 3))])
+def test_two_turns(turns: str, angles: tuple[int, int]) -> None:
+    method, images = rotation(turns=turns, crop_pad=0, flip_p=0), noise(2)
+    views = method.views(images, method.draw(2, seeds.generator(0), 0.0))
+    assert views["labels"].tolist() == [0, 1, 0, 1]
+    for copy, k in enumerate(angles):
+        torch.testing.assert_close(views["images"][copy], torch.rot90(images.image(0) / 255, k, (1, 2)))
+    assert method(views)["loss"].isfinite()
+
+
+def test_eight_turns_keep_the_quarters_exact() -> None:
+    method, images = rotation(turns="eight", turns_per_image=8, crop_pad=0, flip_p=0), noise(2)
+    views = method.views(images, method.draw(2, seeds.generator(0), 0.0))["images"].unflatten(0, (2, 8))
+    for k in range(4):
+        torch.testing.assert_close(views[0, 2 * k], torch.rot90(images.image(0) / 255, k, (1, 2)))
+        torch.testing.assert_close(
+            views[0, 2 * k + 1], torch.rot90(views[0, 1], k, (1, 2)), rtol=0, atol=1e-4
+        )
+    assert not torch.equal(views[0, 0], views[0, 1])
+
+
+@pytest.mark.parametrize("copies", [1, 2])
+def test_fewer_turns_than_four_are_distinct_and_uniform(copies: int) -> None:
+    method = rotation(turns_per_image=copies)
+    labels = method.draw(4000, seeds.generator(0), 0.0)["labels"]
+    assert labels.shape == (4000, copies)
+    assert copies == 1 or (labels[:, 0] < labels[:, 1]).all()
+    share = labels.flatten().bincount(minlength=4) / labels.numel()
+    assert (share - 0.25).abs().max() < 4 * math.sqrt(0.25 * 0.75 / labels.numel())
+
+
+def test_loss_values() -> None:
+    labels = torch.arange(4).repeat(3)
+    assert rotation_loss(torch.zeros(12, 4), labels).item() == pytest.approx(1.386294, abs=1e-6)
+    certain = 10 * torch.nn.functional.one_hot(labels).double()
+    assert torch.nn.functional.cross_entropy(certain, labels).item() == pytest.approx(1.361905e-4, abs=1e-9)
+    assert rotation_loss(certain, labels).item() == pytest.approx(1.361905e-4, abs=1e-7)
+    logits = torch.randn(12, 4)
+    per_image = [rotation_loss(logits[4 * b : 4 * b + 4], labels[:4]) for b in range(3)]
+    torch.testing.assert_close(rotation_loss(logits, labels), torch.stack(per_image).mean())
+
+
+def test_images_that_look_the_same_under_all_turns_cannot_be_solved() -> None:
+    """A constant image: at best a uniform guess (Jensen), and always the same answer for the four turns."""
+    method = rotation().eval()
+    colours = torch.randint(256, (5, 3, 1, 1), dtype=torch.uint8).expand(-1, -1, 32, 32)
+    found = method.held_out(method.views(ImageBatch.of(colours), method.draw(5, seeds.generator(0), 0.0)))
+    assert found["loss"] >= math.log(4)
+    assert found["accuracy"] == 0.25
+
+
+def test_attention_lights_the_cell_that_is_not_zero() -> None:
+    features = torch.zeros(1, 6, 4, 4)
+    features[0, 2, 1, 3] = -5.0
+    heat = attention(features, 2, 32)
+    assert heat.shape == (1, 32, 32)
+    assert 0.9 < heat.max() <= 1
+    assert heat[0].argmax() // 32 in range(8, 16)
+    assert heat[0].argmax() % 32 in range(24, 32)
+    far = torch.ones(32, 32, dtype=torch.bool)
+    far[4:20, 20:] = False
+    assert heat[0][far].max() == 0
+    assert attention(features, 2, 4).nonzero().tolist() == [[0, 1, 3]]
+    assert attention(torch.zeros(1, 6, 4, 4), 1, 8).max() == 0
+
+
+def test_a_higher_power_sharpens_attention() -> None:
+    features = torch.rand(2, 16, 8, 8)
+    assert (
+        attention(features, 4, 8).mean() < attention(features, 2, 8).mean() < attention(features, 1, 8).mean()
+    )
+
+
+def test_paper_settings() -> None:
+    options, recipe = PAPER_CIFAR10
+    assert (recipe.drops, recipe.drop_factor, recipe.lr, recipe.decay_norm_bias) == (
+        (0.3, 0.6, 0.8),
+        5,
+        0.1,
+        True,
+    )
+    method = Rotation(TinyNet(), options, DataInfo(64, 32))
+    assert method.views(noise(2), method.draw(2, seeds.generator(0), 0.0))["images"].shape == (8, 3, 32, 32)
+    assert PAPER_IMAGENET[0].crop == "resized"
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_panel_shows_answers_only_of_a_trained_net(trained: bool) -> None:
+    method = rotation().train()
+    figure = method.panel(smooth_images(2), seeds.generator(0), trained=trained)
+    labels = [axis.get_xlabel() for axis in figure.axes]
+    assert len(figure.axes) == (16 if trained else 8)
+    assert sum("%" in label for label in labels) == (8 if trained else 0)
+    assert method.training
+
+
+def train(method: Rotation, steps: int, batch, lr: float = 2e-3) -> None:
+    optimizer = torch.optim.AdamW(method.parameters(), lr)
+    for step in range(steps):
+        images = batch(step)
+        views = method.views(images, method.draw(images.size, seeds.generator(0, "views", step), 0.0))
+        optimizer.zero_grad()
+        method(views)["loss"].backward()
+        optimizer.step()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pad_mode", ["zero", "reflect"])
+def test_nothing_but_content_gives_the_turn_away(pad_mode: str) -> None:
+    """After 200 steps on noise, turns of fresh noise are named by chance only (99.9 % band)."""
+    method = rotation(16, encoders.build("resnet10", 16), pad_mode=pad_mode)
+    train(method, 200, lambda step: noise(16, step, side=16))
+    method.eval()
+    fresh = noise(500, "fresh", side=16)
+    accuracy = method.held_out(method.views(fresh, method.draw(500, seeds.generator(1), 0.0)))["accuracy"]
+    # The four copies of an image are not independent, so the band is that of 500 draws, not of 2,000.
+    assert abs(accuracy - 0.25) < 3.29 * math.sqrt(0.25 * 0.75 / 500)
+
+
+@pytest.mark.slow
+def test_sixteen_images_are_learnt_by_heart() -> None:
+    method, images = rotation(32, encoders.build("resnet10", 32), crop_pad=0, flip_p=0), smooth_images(16)
+    train(method, 60, lambda step: images)
+    views = method.views(images, method.draw(16, seeds.generator(0), 0.0))
+    assert method(views)["accuracy"] == 1

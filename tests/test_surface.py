@@ -1,0 +1,81 @@
+"""What users and the house rules rely on: public names, shared options, short files, a light start."""
+
+import ast
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+import nolabel
+from nolabel.cli import COMMANDS, _method_options, _shared
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted(path for top in ("src", "benchmarks", "tests") for path in (ROOT / top).rglob("*.py"))
+
+
+def test_the_public_names() -> None:
+    assert sorted(nolabel.__all__) == ["ImageStore", "evaluate", "load_encoder", "pretrain"]
+    for name in nolabel.__all__:
+        assert getattr(nolabel, name).__doc__, f"nolabel.{name} has no docstring"
+
+
+def test_the_commands() -> None:
+    assert list(COMMANDS) == [
+        *("demo", "pretrain", "evaluate", "report", "embed", "search", "export", "methods", "doctor", "cache")
+    ]
+
+
+def test_the_shared_options() -> None:
+    assert [field.name.replace("_", "-") for field in fields(_shared.Shared)] == [
+        *("encoder", "size", "epochs", "steps", "minutes", "batch-size", "lr", "seed", "init", "labels"),
+        *("out", "resume", "extend", "devices", "precision", "channels-last", "compile", "workers", "tensorboard"),
+    ]
+
+
+def test_no_method_option_hides_a_shared_one() -> None:
+    shared = {field.name for field in fields(_shared.Shared)}
+    for name in nolabel.catalog.names("methods"):
+        own = {option.name for option in _method_options.read_options(_method_options.method_file(name))}
+        assert not own & shared, name
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["methods"], ["pretrain", "simclr", "--help"], ["pretrain", "simclr"]]
+)
+def test_help_loads_no_torch(words: list[str]) -> None:
+    program = (
+        "import sys; from nolabel.cli import main; main(sys.argv[1:]); "
+        "sys.exit(bool({'torch', 'torchvision', 'matplotlib', 'sklearn', 'scipy'} & set(sys.modules)))"
+    )
+    ran = subprocess.run([sys.executable, "-c", program, *words], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+
+
+def test_importing_the_package_loads_no_torch() -> None:
+    program = "import sys, nolabel; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
+@pytest.mark.parametrize("file", SOURCES, ids=lambda f: str(f.relative_to(ROOT)))
+def test_files_and_functions_stay_short(file: Path) -> None:
+    text = file.read_text()
+    limit = 250 if file.parent.name == "methods" else 400
+    assert len(text.splitlines()) <= limit, f"{file.name} has more than {limit} lines"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            assert node.end_lineno is not None
+            assert node.end_lineno - node.lineno < 60, f"{file.name}: {node.name} has more than 60 lines"
+
+
+def test_no_address_of_a_registry_is_written_down() -> None:
+    hosts = [
+        ".".join(parts)
+        for parts in (("pypi", "org"), ("pythonhosted", "org"), ("download", "pytorch", "org"))
+    ]
+    tracked = [
+        p for pattern in ("*.toml", "*.md", "Makefile", ".ci/run", "tools/*") for p in ROOT.glob(pattern)
+    ]
+    for path in [*SOURCES, *tracked]:
+        assert not [host for host in hosts if host in path.read_text()], path
