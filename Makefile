@@ -9,7 +9,6 @@ TORCH  ?=
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
 BIN    := $(VENV)/bin
-OUT    ?= runs/demo
 
 .PHONY: demo test lint types fast slow end-to-end clean help
 
@@ -18,7 +17,7 @@ help:
 	@echo "make lint, types, fast, slow, end-to-end   the parts of the tests;  make clean   remove $(VENV) and caches"
 
 demo: $(VENV)/ready-demo
-	$(BIN)/nolabel demo --out $(OUT)
+	$(BIN)/nolabel demo
 
 test: lint types fast slow
 	@echo "make test: all passed (format, lint, types, fast and slow tests)."

@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from cli_helpers import Said, Say, write_images
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -40,3 +42,23 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 def few_threads() -> None:
     """At most two threads, so that tests behave alike on small and large machines."""
     torch.set_num_threads(min(2, os.cpu_count() or 1))
+
+
+@pytest.fixture
+def say(capfd: pytest.CaptureFixture[str]) -> Say:
+    """Run one command of the program in this process."""
+    from nolabel.cli import main
+
+    def run(*words: object) -> Said:
+        capfd.readouterr()
+        code = main([str(word) for word in words])
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def small_images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of 20 training and 8 test images of two classes, 32 px."""
+    return write_images(tmp_path_factory.mktemp("images"))

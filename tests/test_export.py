@@ -43,7 +43,9 @@ def headless_output(model: nn.Module, encoder: Encoder, images: Tensor) -> Tenso
         return model.eval()(encoder.normalised(images))
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet34", "resnet50"])
+@pytest.mark.parametrize(
+    "name", ["resnet18", *(pytest.param(n, marks=pytest.mark.slow) for n in ("resnet34", "resnet50"))]
+)
 @pytest.mark.parametrize("flavour", ["torchvision", "timm"])
 def test_resnets_are_those_of_torchvision_and_timm(name: str, flavour: _export.Flavour) -> None:
     encoder = lively(name, 128)
@@ -59,7 +61,7 @@ def test_resnets_are_those_of_torchvision_and_timm(name: str, flavour: _export.F
         torch.testing.assert_close(headless_output(model, encoder, images), encoder(images))
 
 
-@pytest.mark.parametrize("name", ["timm:resnet18", "timm:convnext_atto", "timm:mobilenetv3_small_100"])
+@pytest.mark.parametrize("name", ["timm:convnext_atto", "timm:mobilenetv3_small_100"])
 def test_timm_encoders_are_timm_models(name: str) -> None:
     encoder = lively(name, 64)
     model = timm.create_model(name.removeprefix("timm:")).eval()
@@ -76,10 +78,9 @@ def test_timm_encoders_are_timm_models(name: str) -> None:
     ("name", "size", "flavour", "word"),
     [
         ("resnet18", 32, "torchvision", "conv1.weight is (64, 3, 7, 7) there and (64, 3, 3, 3) here"),
-        ("resnet18", 96, "timm", "conv1.weight is (64, 3, 7, 7) there and (64, 3, 3, 3) here"),
         ("resnet10", 32, "torchvision", "torchvision has no model named resnet10"),
         ("nin4", 32, "timm", "timm has no model named 'nin4'"),
-        ("resnet18x2", 128, "timm", "timm has no model named 'resnet18x2'"),
+        ("resnet18b16", 128, "timm", "timm has no model named 'resnet18b16'"),
     ],
 )
 def test_what_does_not_fit_is_refused(name: str, size: int, flavour: _export.Flavour, word: str) -> None:
@@ -167,7 +168,7 @@ def test_init_from_timm_without_a_network(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize(
-    ("name", "size"), [("resnet10", 32), ("nin3", 32), ("resnet18", 128), ("timm:convnext_atto", 64)]
+    ("name", "size"), [("resnet10", 32), ("nin3", 32), ("resnet18b16", 128), ("timm:convnext_atto", 64)]
 )
 def test_onnx_equals_the_module(
     name: str, size: int, tmp_path: Path, capfd: pytest.CaptureFixture[str], recwarn: pytest.WarningsRecorder

@@ -1,23 +1,26 @@
 """The contract that every file of `methods/` keeps; a new method is picked up by its presence."""
 
 import ast
+import copy
 import dataclasses
+import functools
 import inspect
+import itertools
 import math
 import random
 from pathlib import Path
 
 import pytest
 import torch
-from small import smooth_images
 from torch import Tensor
 
 from nolabel import catalog, seeds
 from nolabel.data.batch import ImageBatch
 from nolabel.encoders import base as encoders
 from nolabel.methods.base import DataInfo, Method, Recipe
+from small import smooth_images
 
-IMAGES = 6
+IMAGES = 4
 each_method = pytest.mark.parametrize("name", catalog.names("methods"))
 
 
@@ -27,6 +30,11 @@ def load(name: str) -> type[Method]:
 
 def build(name: str, seed: int = 0, size: int = 32) -> Method:
     """The method with its default options on `resnet10`, initialised from `seed`."""
+    return copy.deepcopy(_build(name, seed, size))
+
+
+@functools.cache
+def _build(name: str, seed: int, size: int) -> Method:
     kind = load(name)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
@@ -75,7 +83,9 @@ def test_loss_at_the_start_is_the_closed_form(name: str) -> None:
     expected = method.chance_loss(IMAGES)
     if expected is None:
         return
-    assert method(views)["loss"].item() <= 1.1 * expected
+    # In eval mode BatchNorm does not yet tell a handful of images apart.
+    assert method.eval()(views)["loss"].item() == pytest.approx(expected, rel=0.1)
+    method.train()
     for value in method.head.parameters():  # type: ignore[union-attr]
         torch.nn.init.zeros_(value)
     assert method(views)["loss"].item() == pytest.approx(expected, abs=1e-6)
@@ -89,15 +99,15 @@ def test_views_follow_from_what_was_drawn(name: str) -> None:
     other = method.draw(IMAGES, seeds.generator(0, "views", 2), 0.9)
     assert all(torch.equal(drawn[key], again[key]) for key in drawn)
     assert any(not torch.equal(drawn[key], other[key]) for key in drawn)
-    copy = {key: value.clone() for key, value in drawn.items()}
-    first, second = method.views(images, drawn), method.views(images, copy)
+    kept = {key: value.clone() for key, value in drawn.items()}
+    first, second = method.views(images, drawn), method.views(images, kept)
     assert all(torch.equal(first[key], second[key]) for key in first)
-    assert all(torch.equal(drawn[key], copy[key]) for key in drawn), "views changed what was drawn"
+    assert all(torch.equal(drawn[key], kept[key]) for key in drawn), "views changed what was drawn"
     for value in first.values():
         if value.is_floating_point():
             assert value.dtype == torch.float32
-            assert value.min() >= 0
-            assert value.max() <= 1
+            assert value.min() >= -1e-6
+            assert value.max() <= 1 + 1e-6
 
 
 @each_method
@@ -167,7 +177,7 @@ def test_save_and_restore_give_the_identical_next_step(name: str) -> None:
     restored = build(name, seed=1)
     restored.load_state_dict({key: value.clone() for key, value in method.state_dict().items()})
     resumed = adamw(restored)
-    resumed.load_state_dict(optimizer.state_dict())
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     views = views_of(method, images, 1)
     assert update(method, optimizer, views) == update(restored, resumed, views_of(restored, images, 1))
     restored_state = restored.state_dict()
@@ -179,7 +189,7 @@ def test_save_and_restore_give_the_identical_next_step(name: str) -> None:
 def test_one_batch_is_overfitted(name: str) -> None:
     method = build(name)
     optimizer, views = adamw(method), views_of(method, smooth_images(IMAGES))
-    losses = [update(method, optimizer, views) for _ in range(40)]
+    losses = [update(method, optimizer, views) for _ in range(25)]
     assert losses[-1] < 0.5 * losses[0]
 
 
@@ -221,7 +231,7 @@ def test_options_are_documented_and_have_defaults(name: str) -> None:
     )
     documented = {
         field.target.id
-        for field, doc in zip(body, body[1:], strict=False)
+        for field, doc in itertools.pairwise(body)
         if isinstance(field, ast.AnnAssign)
         and isinstance(field.target, ast.Name)
         and isinstance(doc, ast.Expr)
@@ -283,7 +293,8 @@ class Toy(Method):
     def forward(self, views):
         light = views["images"].mean((1, 2, 3))
         logits = self.head(self.encoder(views["images"]))[:, 0]
-        return {"loss": nn.functional.binary_cross_entropy_with_logits(logits, (light > light.mean()).float())}
+        target = (light > light.mean()).float()
+        return {"loss": nn.functional.binary_cross_entropy_with_logits(logits, target)}
 
     @torch.no_grad()
     def held_out(self, views):

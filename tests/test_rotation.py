@@ -4,7 +4,6 @@ import math
 
 import pytest
 import torch
-from small import TinyNet, smooth_images
 from torch import Tensor
 
 from nolabel import seeds
@@ -20,6 +19,7 @@ from nolabel.methods.rotation import (
     attention,
     rotation_loss,
 )
+from small import TinyNet, smooth_images
 
 
 def rotation(size: int = 32, encoder: Encoder | None = None, **options) -> Rotation:

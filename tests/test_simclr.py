@@ -405,14 +405,16 @@ def test_batchnorm_leaks_the_pair_only_in_micro_batches() -> None:
     """Noise as the "views": nothing to learn, unless BatchNorm's statistics tell who sits with whom."""
     n, steps = 16, 300
 
-    def last_losses(images_per_forward: int) -> float:
+    def last_losses(views_per_forward: int) -> float:
         torch.manual_seed(0)
         method = simclr(8, head="mlp2", views=2, temperature=0.5)
         optimizer = torch.optim.AdamW(method.parameters(), 3e-3)
         losses = []
         for step in range(steps):
-            noise = torch.rand(2 * n, 3, 8, 8, generator=seeds.generator(0, step))
-            z = torch.cat([method.head(method.encoder(part)) for part in noise.split(2 * images_per_forward)])
+            generator = seeds.generator(0, step)
+            noise = torch.rand(2 * n, 3, 8, 8, generator=generator) - 0.5
+            noise = 0.5 + noise * torch.rand(2 * n, 1, 1, 1, generator=generator)
+            z = torch.cat([method.head(method.encoder(part)) for part in noise.split(views_per_forward)])
             loss = nt_xent(z.unflatten(0, (n, 2)), 0.5)
             optimizer.zero_grad()
             loss.backward()
@@ -420,8 +422,8 @@ def test_batchnorm_leaks_the_pair_only_in_micro_batches() -> None:
             losses.append(loss.item())
         return sum(losses[-50:]) / 50
 
-    assert last_losses(n) == pytest.approx(math.log(2 * n - 1), abs=0.05)
-    assert last_losses(2) < math.log(2 * n - 1) - 0.2
+    assert last_losses(2 * n) == pytest.approx(math.log(2 * n - 1), abs=0.05)
+    assert last_losses(2) < math.log(2 * n - 1) - 0.5
 
 
 @pytest.mark.slow
@@ -430,7 +432,7 @@ def test_learns_on_small_images() -> None:
     classes, each = 8, 64
     images, labels = textured_classes(classes, each)
     torch.manual_seed(0)
-    method = simclr(32, encoders.build("resnet18b16", 32), views=2, sizes=(0.5,), size_changes=())
+    method = simclr(32, encoders.build("resnet18b16", 32), views=2, flip_p=0, sizes=(0.5,), size_changes=())
     optimizer = torch.optim.AdamW(method.parameters(), 2e-3)
     losses = []
     for step in range(200):
@@ -445,20 +447,20 @@ def test_learns_on_small_images() -> None:
     pixels = torch.stack([images.image(b) for b in range(len(labels))]) / 255
     with torch.no_grad():
         features = method.eval().encoder(pixels)
-    assert nearest_accuracy(features, labels) > nearest_accuracy(pixels.flatten(1), labels)
+    assert nearest_accuracy(features, labels) > nearest_accuracy(pixels.flatten(1), labels) + 0.1
 
 
 def textured_classes(classes: int, each: int) -> tuple[ImageBatch, Tensor]:
-    """Images of stripes whose direction is the class; place, colour and noise vary."""
+    """Faint stripes, whose direction is the class, over a strong background that knows nothing of it."""
     generator = seeds.generator(0, "textures")
     rows, columns = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
     labels = torch.arange(classes).repeat_interleave(each)
-    phase = torch.rand(len(labels), 1, 1, generator=generator) * 6.28
+    phase = torch.rand(len(labels), 1, 1, generator=generator) * 2 * math.pi
     angle = (labels / classes * math.pi)[:, None, None]
-    stripes = torch.sin((rows * angle.sin() + columns * angle.cos()) * 0.8 + phase)[:, None]
-    tint = torch.rand(len(labels), 3, 1, 1, generator=generator)
-    noise = torch.randn(len(labels), 3, 32, 32, generator=generator)
-    return ImageBatch.of(((0.5 + 0.3 * stripes * tint + 0.1 * noise).clamp(0, 1) * 255).byte()), labels
+    stripes = torch.sin((rows * angle.sin() + columns * angle.cos()) * 1.2 + phase)[:, None]
+    background = torch.rand(len(labels), 3, 3, 3, generator=generator)
+    background = F.interpolate(background, (32, 32), mode="bilinear", align_corners=True)
+    return ImageBatch.of(((background + 0.15 * stripes).clamp(0, 1) * 255).byte()), labels
 
 
 def nearest_accuracy(features: Tensor, labels: Tensor) -> float:

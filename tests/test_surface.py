@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import nolabel
+from nolabel import catalog
 from nolabel.cli import COMMANDS, _method_options, _shared
 
 ROOT = Path(__file__).parents[1]
@@ -30,13 +31,23 @@ def test_the_commands() -> None:
 def test_the_shared_options() -> None:
     assert [field.name.replace("_", "-") for field in fields(_shared.Shared)] == [
         *("encoder", "size", "epochs", "steps", "minutes", "batch-size", "lr", "seed", "init", "labels"),
-        *("out", "resume", "extend", "devices", "precision", "channels-last", "compile", "workers", "tensorboard"),
+        *(
+            "out",
+            "resume",
+            "extend",
+            "devices",
+            "precision",
+            "channels-last",
+            "compile",
+            "workers",
+            "tensorboard",
+        ),
     ]
 
 
 def test_no_method_option_hides_a_shared_one() -> None:
     shared = {field.name for field in fields(_shared.Shared)}
-    for name in nolabel.catalog.names("methods"):
+    for name in catalog.names("methods"):
         own = {option.name for option in _method_options.read_options(_method_options.method_file(name))}
         assert not own & shared, name
 

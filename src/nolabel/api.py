@@ -1,11 +1,11 @@
 """The public functions: `pretrain`, `evaluate`, `load_encoder`."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -13,8 +13,7 @@ from nolabel.data.store import ImageStore
 from nolabel.encoders._io import load_encoder as load_encoder
 from nolabel.encoders.base import Encoder
 from nolabel.errors import NolabelError
-from nolabel.runs import Run
-from nolabel.seeds import generator
+from nolabel.runs import DESCRIPTION, Run
 from nolabel.training.asked import plain_values
 from nolabel.training.begin import Request, go_on, settle, start
 from nolabel.training.launch import check_devices, is_first, launch
@@ -22,13 +21,12 @@ from nolabel.training.precision import candidates
 from nolabel.training.progress import Progress
 from nolabel.training.watch import Monitor
 from nolabel.training.work import Work, train
-from nolabel.views import plain
 
-KNN_K = 20
+if TYPE_CHECKING:
+    from nolabel.evaluation.base import Result
+
 KNN_QUERIES = 256
 KNN_BANK = 768
-KNN_FEWEST = 200
-"""labelled images below which no kNN accuracy is given"""
 
 
 def pretrain(
@@ -113,20 +111,58 @@ def _note_failure(run: Run, error: BaseException) -> None:
 
 
 def _monitors(images: ImageStore, *, seed: int, size: int) -> list[Monitor]:
-    """The kNN accuracy on a part of the training images, where they have labels of two classes or more."""
-    known = (images.labels >= 0).nonzero().flatten()
-    if len(known) < KNN_FEWEST or len(images.labels[known].unique()) < 2:
-        return []
-    order = known[torch.randperm(len(known), generator=generator(seed, "monitor"))]
-    queries = min(KNN_QUERIES, len(order) // 5)
-    chosen = order[: queries + KNN_BANK]
-    labels = images.labels[chosen]
+    """The kNN accuracy on a part of the training images, where they have labels."""
+    from nolabel.evaluation.monitor import knn_monitor
 
-    def knn(encoder: Encoder, step: int) -> dict[str, float]:
-        parts = [encoder(plain.whole(images.batch(part), size)).float() for part in chosen.split(256)]
-        features = torch.nn.functional.normalize(torch.cat(parts)).cpu()
-        nearest = (features[:queries] @ features[queries:].T).topk(KNN_K).indices
-        votes = labels[queries:][nearest].mode(1).values
-        return {"knn": float((votes == labels[:queries]).float().mean())}
+    monitor = knn_monitor(images, bank=KNN_BANK, queries=KNN_QUERIES, size=size, seed=seed)
+    return [] if monitor is None else [monitor]
 
-    return [torch.no_grad()(knn)]
+
+def evaluate(
+    encoder: str | Path | Encoder,
+    data: str | Path | ImageStore,
+    *,
+    protocols: Sequence[str] | None = None,
+    baselines: Sequence[str] | None = None,
+    size: int | None = None,
+    labels: Path | None = None,
+    seed: int = 0,
+    workers: int = 0,
+) -> list["Result"]:
+    """Measure an encoder beside baselines; rows go to `evaluation.jsonl` where `encoder` is a run folder.
+
+    Args:
+        encoder: a run folder, an encoder file, or an encoder.
+        data: labelled images, as for `pretrain`; without labels, label-free diagnostics alone.
+        protocols, baselines: None: those of `evaluation.run.evaluate_encoder`, where errors are listed too.
+        size: side in pixels at which images are read; None: the encoder's own.
+        labels: CSV with the header `path,label`.
+    """
+    from nolabel.evaluation import baselines as known
+    from nolabel.evaluation import run
+
+    subject = encoder if isinstance(encoder, Encoder) else load_encoder(encoder)
+    folder = Path(encoder) if not isinstance(encoder, Encoder) and Path(encoder).is_dir() else None
+    store = data
+    if not isinstance(store, ImageStore):
+        side = _stored_for(folder, data) or size or subject.size
+        store = ImageStore.open(data, size=side, labels=labels, workers=workers)
+    results = run.evaluate_encoder(
+        subject if folder is None else folder,
+        store,
+        protocols=run.PROTOCOLS if protocols is None else protocols,
+        baselines=known.DEFAULT if baselines is None else baselines,
+        size=size,
+        seed=seed,
+    )
+    if folder is not None:
+        run.write_results(folder, results)
+    return results
+
+
+def _stored_for(folder: Path | None, data: str | Path) -> int | None:
+    """The training size that the images of the run in `folder` were stored for, if `data` is what it trained on."""
+    if folder is None or not (folder / DESCRIPTION).is_file():
+        return None
+    recorded = Run.open(folder).info["data"]
+    return recorded["opened_at"] if recorded["source"] == str(data) else None

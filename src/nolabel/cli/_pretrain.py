@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import safetensors.torch
+import torch
 
 from nolabel import api, catalog
 from nolabel.cli import _pictures, _screen
@@ -22,22 +23,30 @@ from nolabel.training.launch import is_first
 from nolabel.training.work import training_images
 
 
-def run_method(method: str, data: str | ImageStore, options: Any, shared: Shared) -> Run:
+def run_method(method: str, data: str, options: Any, shared: Shared) -> None:
     """Pretrain, draw the pictures, write the report, say where they are."""
-    run = api.pretrain(method, data, options=options, **asdict(shared))
+    run = train(method, data, options, shared)
     if is_first():
-        draw(run, data, shared.labels)
         _screen.line(f"The report is {write_report(run.folder)}.")
         _screen.line("The encoder loads with:")
         _screen.line("  import nolabel")
         _screen.line(f'  encoder = nolabel.load_encoder("{run.folder}")  # RGB in [0, 1] to vectors')
+
+
+def train(method: str, data: str | ImageStore, options: Any, shared: Shared) -> Run:
+    """A finished run with its pictures."""
+    with torch.device("meta"):  # no storage: only whether there is an encoder of that name
+        base.build(shared.encoder, shared.size or 32)
+    run = api.pretrain(method, data, options=options, **asdict(shared))
+    if is_first():
+        draw(run, data, shared.labels)
     return run
 
 
 def draw(run: Run, data: str | ImageStore, labels: Path | None) -> None:
     """Write the pictures of `run`, which was trained on `data`."""
-    size = run.info["size"]
-    store = data if isinstance(data, ImageStore) else ImageStore.open(data, size=size, labels=labels)
+    opened_at = run.info["data"]["opened_at"]
+    store = data if isinstance(data, ImageStore) else ImageStore.open(data, size=opened_at, labels=labels)
     train, held_out = training_images(store, run.info["seed"])
     method = trained_method(run, len(train))
     _pictures.draw_all(run.folder, method, load_encoder(run.folder), train, held_out, run.info["seed"])

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from nolabel.data.sources import file_digest
+from nolabel.data.files import file_digest
 from nolabel.errors import RunError, UsageError
 from nolabel.runs import write_atomically
 
@@ -30,7 +30,7 @@ class CacheEntry:
 
 
 def folder(cache: Path | None = None) -> Path:
-    """The folder of the cache: `cache`, else $NOLABEL_CACHE, else $XDG_CACHE_HOME/nolabel, else ~/.cache/nolabel."""
+    """`cache`, else $NOLABEL_CACHE, else $XDG_CACHE_HOME/nolabel, else ~/.cache/nolabel."""
     named = cache or os.environ.get("NOLABEL_CACHE")
     if named:
         return Path(named).expanduser()
@@ -45,7 +45,9 @@ def limit() -> int:
     except ValueError:
         gigabytes = -1.0
     if not gigabytes >= 0:
-        raise UsageError(f"NOLABEL_CACHE_GB is {text!r}, which is no size: set it to a number of gigabytes such as 20.")
+        raise UsageError(
+            f"NOLABEL_CACHE_GB is {text!r}, which is no size: set it to a number of gigabytes such as 20."
+        )
     return int(gigabytes * 1e9)
 
 
@@ -56,14 +58,19 @@ def entries(cache: Path | None = None) -> list[CacheEntry]:
         try:
             about = json.loads(place.read_text())
             size = sum(file.stat().st_size for file in place.parent.iterdir())
-            found.append(CacheEntry(place.parent, about["source"], about["images"], size, place.stat().st_mtime))
+            found.append(
+                CacheEntry(place.parent, about["source"], about["images"], size, place.stat().st_mtime)
+            )
         except (OSError, ValueError, KeyError):
             continue
     return sorted((entry for entry in found if "." not in entry.folder.name), key=lambda e: -e.used)
 
 
 def clear(cache: Path | None = None) -> int:
-    """Remove every entry and what broken-off builds left; the number of bytes freed. A build in progress is kept."""
+    """Remove every entry and what broken-off builds left; the number of bytes freed.
+
+    A build in progress is kept.
+    """
     freed = sum(_remove(entry) for entry in entries(cache))
     return freed + remove_partial(cache)
 
@@ -104,8 +111,8 @@ def remove_partial(cache: Path | None = None) -> int:
 def locked(path: Path, wait: bool = True) -> Iterator[bool]:
     """Hold a lock file; False when another process holds it and `wait` is off. It ends with the process.
 
-    Where the system has no `fcntl` nothing is locked: two builds then work side by side, the first to end wins, and
-    nobody is told that an entry is free to be removed.
+    Where the system has no `fcntl` nothing is locked: two builds then work side by side, the first to end
+    wins, and nobody is told that an entry is free to be removed.
     """
     try:
         import fcntl

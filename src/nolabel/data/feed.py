@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 class Feed(Generic[T]):
-    """Iterates `prepare(step)` for first <= step < last, in order, at most `ahead` steps ahead (0: no thread).
+    """Iterates `prepare(step)` for first <= step < last, in order, at most `ahead` steps ahead (0: inline).
 
-    Use it as a context manager: leaving ends the thread after the step it is at. An exception of `prepare` is raised
-    where its result would have come.
+    Use it as a context manager: leaving ends the thread after the step it is at. An exception of `prepare`
+    is raised where its result would have come.
     """
 
     def __init__(self, prepare: Callable[[int], T], first: int, last: int, ahead: int = 1) -> None:

@@ -6,11 +6,29 @@ from dataclasses import dataclass
 from pathlib import PurePosixPath
 
 IMAGE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .mpo .png .apng .gif .bmp .dib .tif .tiff .webp .avif .avifs .heic .heif .hif .ico .icns"
-    " .jp2 .j2k .jpx .jpf .ppm .pgm .pbm .pnm .tga .pcx .psd .sgi .dds .qoi".split()
+    {
+        *(".jpg", ".jpeg", ".jpe", ".jfif", ".mpo", ".png", ".apng", ".gif", ".bmp", ".dib", ".tif", ".tiff"),
+        *(
+            ".webp",
+            ".avif",
+            ".avifs",
+            ".heic",
+            ".heif",
+            ".hif",
+            ".ico",
+            ".icns",
+            ".jp2",
+            ".j2k",
+            ".jpx",
+            ".jpf",
+        ),
+        *(".ppm", ".pgm", ".pbm", ".pnm", ".tga", ".pcx", ".psd", ".sgi", ".dds", ".qoi"),
+    }
 )
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz", ".tar.zst")
-_HIDDEN = frozenset({"__macosx", "@eadir", "#recycle", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin"})
+_HIDDEN = frozenset(
+    {"__macosx", "@eadir", "#recycle", "thumbs.db", "ehthumbs.db", "desktop.ini", "$recycle.bin"}
+)
 _SPLITS = {
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("test", "testing"), "test"),
@@ -33,16 +51,18 @@ class Layout:
 def natural(name: str) -> tuple[list[tuple[int, int, str]], str]:
     """Sort key under which "img2" comes before "img10"; the same on every machine."""
     parts = re.split(r"([0-9]+)", name)
-    return [(0, int(part), "") if part.isascii() and part.isdigit() else (1, 0, part) for part in parts if part], name
+    return [
+        (0, int(part), "") if part.isascii() and part.isdigit() else (1, 0, part) for part in parts if part
+    ], name
 
 
 def is_hidden(name: str) -> bool:
-    """Whether a file or folder of this name is a system's, not a person's: hidden, thumbnails, resource forks."""
+    """Whether a file or folder of this name is a system's: hidden, thumbnails, resource forks."""
     return name.startswith(".") or name.lower() in _HIDDEN
 
 
 def kind(path: str) -> str:
-    """"image" by its suffix, "archive", "unknown" (no suffix: the content decides), or "other"."""
+    """ "image" by its suffix, "archive", "unknown" (no suffix: the content decides), or "other"."""
     name = path.rsplit("/", 1)[-1].lower()
     suffix = PurePosixPath(name).suffix
     if suffix in IMAGE_SUFFIXES:
@@ -88,7 +108,9 @@ def _class_of(parts: Sequence[tuple[str, ...]]) -> list[str | None]:
     return [part[0] if len(part) > 1 else None for part in parts]
 
 
-def _number(names: Sequence[str | None], splits: Sequence[str | None], split_names: tuple[str, ...]) -> Layout:
+def _number(
+    names: Sequence[str | None], splits: Sequence[str | None], split_names: tuple[str, ...]
+) -> Layout:
     class_names = tuple(sorted({name for name in names if name is not None}, key=natural))
     label_of = {name: i for i, name in enumerate(class_names)}
     split_of = {name: i for i, name in enumerate(split_names)}

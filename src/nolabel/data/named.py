@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from nolabel.data.sources import Files, Listing
+from nolabel.data.files import Files, Listing
 from nolabel.data.workers import Blob
 from nolabel.errors import DataError
 
@@ -39,12 +39,15 @@ def _load(name: str, downloads: Path) -> Files:
     except (OSError, RuntimeError) as error:
         cause = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
         raise DataError(
-            f"{name} cannot be downloaded to {downloads} ({cause}): give the path of a folder or a .zip of its images."
+            f"{name} cannot be downloaded to {downloads} ({cause}): "
+            "give the path of a folder or .zip of its images."
         ) from None
     finally:
         socket.setdefaulttimeout(timeout)
     classes = tuple(parts[0].classes)
-    labels = [[int(label) for label in getattr(part, "targets", getattr(part, "labels", ()))] for part in parts]
+    labels = [
+        [int(label) for label in getattr(part, "targets", getattr(part, "labels", ()))] for part in parts
+    ]
     paths = [
         f"{split}/{classes[label] if label >= 0 else 'unlabelled'}/{i:06d}"
         for split, of_split in zip(("train", "test"), labels, strict=True)
@@ -55,7 +58,10 @@ def _load(name: str, downloads: Path) -> Files:
         for part in parts:
             for pixels in part.data:
                 image = np.moveaxis(pixels, 0, -1) if name == "stl10" else pixels
-                yield b"P6 %d %d 255\n" % (image.shape[1], image.shape[0]) + np.ascontiguousarray(image).tobytes()
+                yield (
+                    b"P6 %d %d 255\n" % (image.shape[1], image.shape[0])
+                    + np.ascontiguousarray(image).tobytes()
+                )
 
     splits = (0,) * len(labels[0]) + (1,) * len(labels[1])
     return Files(tuple(paths), tuple(labels[0] + labels[1]), splits, classes, ("train", "test"), blobs)

@@ -11,7 +11,7 @@ from nolabel.seeds import generator
 
 @lru_cache(maxsize=4)
 def epoch_order(n: int, seed: int, epoch: int) -> Tensor:
-    """The order of epoch `epoch`: a permutation of n images, int64 (n,), from `generator(seed, "order", epoch)`.
+    """A permutation of n images, int64 (n,), from `generator(seed, "order", epoch)`.
 
     The tensor is remembered and shared: do not write to it.
     """

@@ -1,13 +1,15 @@
 """A source's images decoded once into one packed file, and that file opened again.
 
 An entry is a folder: `pixels.bin` (RGB bytes, one image after another), `tables.npz` (sizes, labels, splits),
-`paths.bin` (names, each ended by a zero byte), `store.json` (everything else). It is written under another name and
-renamed when it is whole and on the disk.
+`paths.bin` (names, each ended by a zero byte), `store.json` (everything else). It is written under another
+name and renamed when it is whole and on the disk.
 """
 
+import contextlib
 import json
 import os
 import shutil
+import zipfile
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -16,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from nolabel.data import cache, layout, workers
+from nolabel.data.files import Files, Skipped
 from nolabel.data.read import Decoded
-from nolabel.data.sources import Files, Skipped
 from nolabel.errors import DataError, RunError
 
 FORMAT = 1
@@ -48,18 +50,18 @@ def load(folder: Path) -> Packed | None:
     try:
         about = json.loads((folder / "store.json").read_text())
         with np.load(folder / "tables.npz") as tables:
-            arrays = {name: tables[name].astype(np.int64) for name in ("heights", "widths", "labels", "splits")}
+            arrays = {
+                name: tables[name].astype(np.int64) for name in ("heights", "widths", "labels", "splits")
+            }
         paths = (folder / "paths.bin").read_bytes().decode("utf-8", "surrogateescape").split("\0")[:-1]
         size = (folder / "pixels.bin").stat().st_size
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     whole = 3 * int((arrays["heights"] * arrays["widths"]).sum())
     if about.get("format") != FORMAT or size != whole or len(paths) != len(arrays["labels"]):
         return None
-    try:
+    with contextlib.suppress(OSError):  # a cache that is shared and read-only
         os.utime(folder / "store.json")
-    except OSError:  # a cache that is shared and read-only
-        pass
     return Packed(
         folder=folder,
         **arrays,
@@ -151,9 +153,11 @@ def _write(
     )
 
 
-def _save(folder: Path, files: Files, kept: Sequence[int], tables: dict[str, np.ndarray], about: dict) -> None:
+def _save(
+    folder: Path, files: Files, kept: Sequence[int], tables: dict[str, np.ndarray], about: dict
+) -> None:
     with (folder / "tables.npz").open("wb") as file:
-        np.savez(file, **tables)
+        np.savez(file, allow_pickle=False, **tables)
         file.flush()
         os.fsync(file.fileno())
     about = {
@@ -195,4 +199,5 @@ def _nothing(source: str, skipped: Sequence[Skipped]) -> str:
     first = skipped[0]
     many = f"None of the {len(skipped):,} files" if len(skipped) > 1 else "The only file"
     of_which = "can be read" if len(skipped) > 1 else "cannot be read"
-    return f"{many} in {source} {of_which} (first {first.path}: {first.reason}): give a folder with whole image files."
+    example = f"first {first.path}: {first.reason}"
+    return f"{many} in {source} {of_which} ({example}): give a folder with whole image files."

@@ -1,4 +1,4 @@
-"""The bytes of one image file to 8-bit RGB, as a person sees the picture. Imports no torch, and numpy only if needed."""
+"""The bytes of one image file to 8-bit RGB, as a person sees the picture; imports no torch."""
 
 import io
 from dataclasses import dataclass
@@ -49,11 +49,12 @@ class Decoded:
 def read_image(data: bytes, shorter: int | None = None) -> Decoded:
     """The first frame or page of an image file, as a person sees it.
 
-    The content decides the format, not a name. EXIF orientation is applied, an embedded ICC profile is converted
-    to sRGB where it can be, transparency is put on white. 16-bit values are divided by 257. Float values are taken
-    as [0, 1] or [0, 255] when they lie within, else (as 32-bit integers beyond 16 bits) stretched from their
-    smallest to their largest value. The picture is shrunk to a shorter side of `shorter` (never enlarged; aspect
-    kept, each side at least 1) with a Lanczos filter after a box reduction to at least three times that size.
+    The content decides the format, not a name. EXIF orientation is applied, an embedded ICC profile is
+    converted to sRGB where it can be, transparency is put on white. 16-bit values are divided by 257. Float
+    values are taken as [0, 1] or [0, 255] when they lie within, else (as 32-bit integers beyond 16 bits)
+    stretched from their smallest to their largest value. The picture is shrunk to a shorter side of `shorter`
+    (never enlarged; aspect kept, each side at least 1) with a Lanczos filter, after a box reduction to at
+    least three times that size; a JPEG is decoded at a reduced scale of at least twice that size.
 
     Raises:
         Unreadable: no image, damaged, more than `PIXEL_LIMIT` pixels, or a decoder is missing.
@@ -85,7 +86,9 @@ def _decode(image: Image.Image, shorter: int | None) -> Decoded:
         raise Unreadable("damaged: no pixels")
     if shorter is not None and image.format in ("JPEG", "MPO"):
         side = 2 * shorter
-        image.draft(None, (max(1, width * side // min(width, height)), max(1, height * side // min(width, height))))
+        image.draft(
+            None, (max(1, width * side // min(width, height)), max(1, height * side // min(width, height)))
+        )
     image.load()
     turn = _orientation(image)
     picture = _shrink(_to_rgb(image), shorter)
@@ -112,7 +115,7 @@ _SWAPPING = (
 
 
 def _orientation(image: Image.Image) -> Image.Transpose | None:
-    """The turn that EXIF asks for; None where there is none or the EXIF block is broken. Valid after `load`."""
+    """The turn that EXIF asks for; None where there is none or EXIF is broken. Valid after `load`."""
     try:
         return _TURNS.get(image.getexif().get(0x0112, 1))
     except Exception:  # a broken EXIF block says nothing about the pixels
@@ -123,12 +126,11 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "F" or image.mode.startswith("I"):
         return _wide_grey(image)
     profile = image.info.get("icc_profile")
-    if "A" in image.mode or "a" in image.mode or "transparency" in image.info or _palette_has_alpha(image):
-        if image.mode != "LAB":
-            layers = image.convert("RGBA")
-            colours = _managed(layers.convert("RGB"), profile)
-            colours.paste((255, 255, 255), mask=ImageOps.invert(layers.getchannel("A")))
-            return colours
+    if _has_alpha(image):
+        layers = image.convert("RGBA")
+        colours = _managed(layers.convert("RGB"), profile)
+        colours.paste((255, 255, 255), mask=ImageOps.invert(layers.getchannel("A")))
+        return colours
     if image.mode in ("RGB", "L", "CMYK"):
         return _managed(image, profile)
     if image.mode == "LAB":
@@ -136,7 +138,9 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     return _managed(image.convert("RGB"), profile)
 
 
-def _palette_has_alpha(image: Image.Image) -> bool:
+def _has_alpha(image: Image.Image) -> bool:
+    if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+        return True
     return image.mode == "P" and image.palette is not None and image.palette.mode == "RGBA"
 
 
@@ -154,7 +158,12 @@ def _to_srgb(profile: bytes, mode: str) -> ImageCms.ImageCmsTransform | None:
     try:
         source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
         return ImageCms.buildTransform(source, ImageCms.createProfile("sRGB"), mode, "RGB")
-    except (ImageCms.PyCMSError, OSError, ValueError, TypeError):  # damaged, or made for another kind of pixels
+    except (
+        ImageCms.PyCMSError,
+        OSError,
+        ValueError,
+        TypeError,
+    ):  # damaged, or made for another kind of pixels
         return None
 
 

@@ -8,85 +8,43 @@ import hashlib
 import io
 import os
 import stat
-import tarfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
-from nolabel.data import layout
-from nolabel.data.read import BYTE_LIMIT
+from nolabel.data import archives, layout
+from nolabel.data.files import Files, Listing, Skipped, file_digest, refused
 from nolabel.data.workers import Blob
 from nolabel.errors import DataError, UsageError
 
-
-@dataclass(frozen=True)
-class Skipped:
-    """A file that gives no image."""
-
-    path: str
-    reason: str
-    """a kind that can be counted, or "kind: detail" """
-
-
-@dataclass(frozen=True)
-class Listing:
-    """The image files of a source, in a fixed order, with what their places say about them."""
-
-    key: str
-    """hex digest of the content: of paths, sizes and modification times, or of the archive's bytes"""
-    load: Callable[[], "Files"]
-    """the files themselves; an archive is opened only here"""
-
-
-@dataclass(frozen=True)
-class Files:
-    """The files of a source and how to read them."""
-
-    paths: tuple[str, ...]
-    """relative, with "/"; names that are no UTF-8 hold surrogates"""
-    labels: tuple[int, ...]
-    splits: tuple[int, ...]
-    class_names: tuple[str, ...]
-    split_names: tuple[str, ...]
-    blobs: Callable[[], Iterator[Blob]]
-    """the bytes of each file, in order, or why there are none"""
-    skipped: tuple[Skipped, ...] = ()
-    root: Path | None = field(default=None)
-    """the folder that `paths` are relative to, where there is one"""
-
-
 Digest = Callable[[Path], str]
 """SHA-256 of a file, perhaps remembered from before"""
-
-
-def file_digest(path: Path) -> str:
-    """SHA-256 of a file's bytes, hex."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def find(source: str | Path, labels: Path | None = None, digest: Digest = file_digest) -> Listing:
     """List what `source` names: a folder, a .zip, a .tar (compressed or not), a CSV or text list of paths.
 
     Args:
-        labels: a CSV with the header `path,label`; paths are relative to the source. It replaces folder names.
+        labels: a CSV with the header `path,label`, paths relative to the source; it replaces folder names.
 
     Raises:
         UsageError: no such path, or a file of another kind.
-        DataError: no image in it, a damaged archive, a CSV without its header or naming files that are missing.
+        DataError: no image in it, a damaged archive, a CSV without its header or with missing files.
     """
     path = Path(source).expanduser()
-    if not path.exists():
-        raise UsageError(f"There is no folder or file {source}: give the path of a folder, a .zip, a .tar or a list.")
+    if not os.path.exists(path):
+        raise UsageError(
+            f"There is no folder or file {source}: give the path of a folder, a .zip, a .tar or a list."
+        )
     if path.is_dir():
         listing = _folder(path)
     elif path.suffix.lower() in (".csv", ".txt"):
         listing = _path_list(path)
     elif zipfile.is_zipfile(path):
-        listing = Listing(digest(path), lambda: _zip(path))
-    elif _is_tar(path):
-        listing = Listing(digest(path), lambda: _tar(path))
+        listing = Listing(digest(path), lambda: archives.from_zip(path))
+    elif archives.is_tar(path):
+        listing = Listing(digest(path), lambda: archives.from_tar(path))
     elif path.name.lower().endswith(layout.ARCHIVE_SUFFIXES):
         raise DataError(f"{source} is damaged: it cannot be opened as an archive, so fetch or pack it again.")
     else:
@@ -98,7 +56,11 @@ def find(source: str | Path, labels: Path | None = None, digest: Digest = file_d
 
 def _checked(files: Files, source: str | Path) -> Files:
     """The files inside the splits; those outside are listed as skipped."""
-    outside = [Skipped(p, "outside train/ and test/") for p, s in zip(files.paths, files.splits, strict=True) if s < 0]
+    outside = [
+        Skipped(p, "outside train/ and test/")
+        for p, s in zip(files.paths, files.splits, strict=True)
+        if s < 0
+    ]
     if not files.paths or len(outside) == len(files.paths):
         inner = [one.path for one in files.skipped if one.reason.startswith("archive inside")]
         hint = f"unpack {inner[0]} first" if inner else "look for files such as .jpg, .png or .webp"
@@ -119,9 +81,6 @@ def _checked(files: Files, source: str | Path) -> Files:
         blobs=kept,
         skipped=(*files.skipped, *outside),
     )
-
-
-# -- folders and lists ------------------------------------------------------------------------------------------
 
 
 def _folder(root: Path) -> Listing:
@@ -164,23 +123,11 @@ def _walk(root: Path) -> tuple[list[tuple[str, os.stat_result]], list[Skipped]]:
                 continue
             if stat.S_ISDIR(info.st_mode):
                 folders.append(path)
-            elif reason := _refused(path, stat.S_ISREG(info.st_mode), info.st_size):
+            elif reason := refused(path, stat.S_ISREG(info.st_mode), info.st_size):
                 skipped.append(Skipped(path, reason))
             elif layout.kind(path) in ("image", "unknown"):
                 found.append((path, info))
     return found, skipped
-
-
-def _refused(path: str, regular: bool, size: int) -> str | None:
-    """Why a file that looks like one of ours is not even read, or None."""
-    kind = layout.kind(path)
-    if kind == "archive":
-        return "archive inside: not followed, give it as the source or unpack it"
-    if kind != "image":
-        return None
-    if not regular:
-        return "not a file"
-    return f"too large: {size / 2**20:,.0f} MiB" if size > BYTE_LIMIT else None
 
 
 def _stat_key(items: Iterator[tuple[str, os.stat_result]]) -> str:
@@ -199,11 +146,20 @@ def _from_disk(root: Path, paths: Sequence[str], skipped: tuple[Skipped, ...]) -
                 yield f"cannot be read: {error.strerror}"
 
     places = layout.layout(paths)
-    return Files(tuple(paths), places.labels, places.splits, places.class_names, places.split_names, blobs, skipped, root)
+    return Files(
+        tuple(paths),
+        places.labels,
+        places.splits,
+        places.class_names,
+        places.split_names,
+        blobs,
+        skipped,
+        root,
+    )
 
 
 def _path_list(path: Path) -> Listing:
-    """A text file with one path a line, or a CSV with the header `path,label`; relative to the file's folder."""
+    """A text file with one path a line, or a CSV `path,label`; paths are relative to the file's folder."""
     root = path.parent
     if path.suffix.lower() == ".csv":
         names = list(_read_labels(path))
@@ -214,11 +170,10 @@ def _path_list(path: Path) -> Listing:
     if missing:
         raise DataError(_missing(path, missing, "relative paths start at the list's folder"))
     key = _stat_key((name, os.stat(root / name)) for name in names)
-    listing = Listing(key, lambda: replace(_from_disk(root, names, ()), class_names=(), labels=(-1,) * len(names)))
+    listing = Listing(
+        key, lambda: replace(_from_disk(root, names, ()), class_names=(), labels=(-1,) * len(names))
+    )
     return _labelled(listing, path) if path.suffix.lower() == ".csv" else listing
-
-
-# -- labels -----------------------------------------------------------------------------------------------------
 
 
 def _labelled(listing: Listing, csv_path: Path) -> Listing:
@@ -232,7 +187,9 @@ def _labelled(listing: Listing, csv_path: Path) -> Listing:
         place = {name: name if name in known else _relative(name, files.root) for name in label_of}
         missing = [name for name in label_of if place[name] not in known]
         if missing:
-            raise DataError(_missing(csv_path, missing, "paths are relative to the images' folder or archive"))
+            raise DataError(
+                _missing(csv_path, missing, "paths are relative to the images' folder or archive")
+            )
         class_of = {place[name]: label for name, label in label_of.items()}
         class_names = tuple(sorted(set(label_of.values()), key=layout.natural))
         index = {name: i for i, name in enumerate(class_names)}
@@ -272,94 +229,16 @@ def _read_labels(path: Path) -> dict[str, str]:
             if not any(cell.strip() for cell in row):
                 continue
             if len(row) <= max(columns):
-                raise DataError(f"Line {rows.line_num} of {path} has no path and label: write both, with a comma.")
+                raise DataError(
+                    f"Line {rows.line_num} of {path} has no path and label: write both, with a comma."
+                )
             name, label = (row[column].strip() for column in columns)
             if labels.setdefault(name, label) != label:
-                raise DataError(f"{path} gives {name} two labels, {labels[name]} and {label}: keep one of them.")
+                raise DataError(
+                    f"{path} gives {name} two labels, {labels[name]} and {label}: keep one of them."
+                )
     except csv.Error as error:
         raise DataError(f"{path} is not a CSV file ({error}): write lines of the form path,label.") from None
     if not labels:
         raise DataError(f"{path} names no file: add lines of the form path,label.")
     return labels
-
-
-# -- archives ---------------------------------------------------------------------------------------------------
-
-
-def _zip(path: Path) -> Files:
-    try:
-        archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError, ValueError) as error:
-        raise DataError(f"{path} is not a readable zip ({error}): fetch or pack it again.") from None
-    with archive:
-        infos = [info for info in archive.infolist() if not info.is_dir()]
-    names = [info.filename.replace("\\", "/") for info in infos]
-    order, skipped = _archive_members(names, [(True, info.file_size) for info in infos])
-
-    def blobs() -> Iterator[Blob]:
-        with zipfile.ZipFile(path) as archive:
-            for i in order:
-                if infos[i].flag_bits & 1:
-                    yield "encrypted: unpack it with its password first"
-                    continue
-                try:
-                    yield archive.read(infos[i])
-                except Exception as error:  # a bad checksum, a broken stream, an unknown compression: this entry only
-                    yield f"damaged in the archive: {error}"
-
-    return _from_archive([names[i] for i in order], blobs, skipped)
-
-
-def _is_tar(path: Path) -> bool:
-    try:
-        return tarfile.is_tarfile(path)
-    except (OSError, EOFError):
-        return False
-
-
-def _tar(path: Path) -> Files:
-    """A .tar, compressed or not; its members are read in the order in which they lie."""
-    try:
-        with tarfile.open(path, "r:*", errors="surrogateescape") as archive:
-            members = [member for member in archive.getmembers() if not member.isdir()]
-    except (tarfile.TarError, OSError, EOFError) as error:
-        raise DataError(f"{path} is not a readable tar ({error}): fetch or pack it again.") from None
-    names = [member.name.removeprefix("./") for member in members]
-    chosen, skipped = _archive_members(names, [(member.isreg(), member.size) for member in members])
-    order = sorted(chosen)
-
-    def blobs() -> Iterator[Blob]:
-        with tarfile.open(path, "r:*", errors="surrogateescape") as archive:
-            for i in order:
-                try:
-                    file = archive.extractfile(members[i])
-                    yield file.read() if file else "not a file"
-                except (tarfile.TarError, OSError, EOFError) as error:
-                    yield f"damaged in the archive: {error}"
-
-    return _from_archive([names[i] for i in order], blobs, skipped)
-
-
-def _archive_members(names: Sequence[str], kinds: Sequence[tuple[bool, int]]) -> tuple[list[int], list[Skipped]]:
-    """Positions of the image files, in natural order of their names, and what is left out with a word."""
-    runs = {name.rpartition("/")[0] for name in names if name.endswith("/run.json")}
-    skipped = [Skipped(folder, "run folder of nolabel") for folder in sorted(runs)]
-    chosen: list[int] = []
-    for i, name in enumerate(names):
-        parts = name.split("/")
-        if any(layout.is_hidden(part) for part in parts if part not in (".", "..")):
-            continue
-        if runs and any("/".join(parts[:depth]) in runs for depth in range(1, len(parts))):
-            continue
-        if reason := _refused(name, *kinds[i]):
-            skipped.append(Skipped(name, reason))
-        elif layout.kind(name) in ("image", "unknown") and kinds[i][0]:
-            chosen.append(i)
-    return sorted(chosen, key=lambda i: layout.natural(names[i])), skipped
-
-
-def _from_archive(paths: Sequence[str], blobs: Callable[[], Iterator[Blob]], skipped: Sequence[Skipped]) -> Files:
-    places = layout.layout(paths)
-    return Files(
-        tuple(paths), places.labels, places.splits, places.class_names, places.split_names, blobs, tuple(skipped)
-    )

@@ -1,4 +1,4 @@
-"""`ImageStore`: N images as one packed uint8 RGB array, memory-mapped, with sizes, labels, splits and paths."""
+"""`ImageStore`: N images as one packed uint8 RGB array, memory-mapped, with sizes, labels and paths."""
 
 import csv
 import hashlib
@@ -16,10 +16,12 @@ from torch import Tensor
 from nolabel.data import cache as cache_files
 from nolabel.data import named, packing, sources
 from nolabel.data.batch import ImageBatch
+from nolabel.data.files import Skipped
 from nolabel.data.read import READER_VERSION
-from nolabel.data.sources import Skipped
 from nolabel.errors import DataError, UsageError
 from nolabel.runs import write_atomically
+
+CPU = torch.device("cpu")
 
 FEWEST_IMAGES = 10
 """fewer say nothing to a self-supervised method"""
@@ -64,7 +66,7 @@ class ImageStore:
     """the cache entry that `pixels` is mapped from"""
     positions: Tensor | None = None
     """int64 (N,), place of each image in the entry; None: all, in order"""
-    device: torch.device = torch.device("cpu")
+    device: torch.device = CPU
     """where `batch` puts the images"""
 
     def __len__(self) -> int:
@@ -86,7 +88,7 @@ class ImageStore:
         return ImageBatch(*(part.to(self.device, non_blocking=True) for part in parts))
 
     def split(self, name: str) -> "ImageStore":
-        """The images of one split, sharing the bytes; the store itself when it has no splits and "train" is asked.
+        """The images of one split, sharing the bytes; without splits, "train" is the store itself.
 
         Raises:
             DataError: there is no such split.
@@ -95,14 +97,13 @@ class ImageStore:
             return self
         if name not in self.split_names:
             raise DataError(
-                f"{self.source} has no {name} split: put the images into folders train/<class> and test/<class>."
+                f"{self.source} has no {name} split: put its images into train/<class> and test/<class>."
             )
         return self.subset((self.splits == self.split_names.index(name)).nonzero().flatten())
 
     def subset(self, indices: Tensor) -> "ImageStore":
         """The images at `indices` (int64 (n,)), in that order, sharing the bytes."""
-        indices = indices.to(self.offsets.device)
-        host = indices.cpu()
+        host, indices = indices.cpu(), indices.to(self.offsets.device)
         positions = host if self.positions is None else self.positions[host]
         chosen = hashlib.sha256(f"{self.fingerprint} of {len(self)}".encode() + host.numpy().tobytes())
         return replace(
@@ -110,8 +111,8 @@ class ImageStore:
             offsets=self.offsets[indices],
             heights=self.heights[indices],
             widths=self.widths[indices],
-            labels=self.labels[indices],
-            splits=self.splits[indices],
+            labels=self.labels[host],
+            splits=self.splits[host],
             paths=[self.paths[i] for i in host.tolist()],
             fingerprint=chosen.hexdigest(),
             found="",
@@ -121,18 +122,14 @@ class ImageStore:
     def to(self, device: torch.device | str) -> "ImageStore":
         """The store whose batches lie on `device`; it moves there as a whole when it fits.
 
-        It fits a GPU when it takes at most half of the free memory, another device when it takes at most 2 GiB.
+        It fits a GPU when it takes at most half of the free memory, another device up to 2 GiB.
         """
-        device = torch.device(device)
-        if device.type == "cuda":
-            device = torch.device("cuda", torch.cuda.current_device() if device.index is None else device.index)
-            room = torch.cuda.mem_get_info(device)[0] // 2
-        else:
-            room = 2 << 30
-        if device == self.pixels.device or self.pixels.numel() > room:
-            return replace(self, device=device)
+        target = torch.empty(0, device=device).device  # "cuda" becomes "cuda:0"
+        room = torch.cuda.mem_get_info(target)[0] // 2 if target.type == "cuda" else 2 << 30
+        if target == self.pixels.device or self.pixels.numel() > room:
+            return replace(self, device=target)
         names = ("pixels", "offsets", "heights", "widths")
-        return replace(self, device=device, **{name: getattr(self, name).to(device) for name in names})
+        return replace(self, device=target, **{name: getattr(self, name).to(target) for name in names})
 
     def describe(self) -> str:
         """What was found, in one line, and what was skipped, in a second."""
@@ -147,7 +144,7 @@ class ImageStore:
         unlabelled = int((self.labels < 0).sum())
         text += f", {unlabelled:,} without a label" if self.class_names and unlabelled else ""
         if len(self.split_names) > 1:
-            counts = torch.bincount(self.splits.cpu(), minlength=len(self.split_names)).tolist()
+            counts = torch.bincount(self.splits, minlength=len(self.split_names)).tolist()
             text += ", " + " / ".join(f"{n} {c:,}" for n, c in zip(self.split_names, counts, strict=True))
         if int(torch.minimum(self.heights, self.widths).max()) == self.storage_side and self.found:
             text += f"; shorter sides kept at {self.storage_side} px at most"
@@ -158,7 +155,7 @@ class ImageStore:
         return f"{text}.\nSkipped {_number(len(self.skipped), 'file')}: {reasons}."
 
     def write_skipped(self, path: Path) -> None:
-        """Write `skipped` as a CSV (path, reason), whole or not at all; names that are no UTF-8 keep their bytes."""
+        """Write `skipped` as a CSV (path, reason), atomically; names that are no UTF-8 keep their bytes."""
         text = io.StringIO(newline="")
         rows = csv.writer(text, lineterminator="\n")
         rows.writerows([("path", "reason"), *((one.path, one.reason) for one in self.skipped)])
@@ -223,9 +220,8 @@ class ImageStore:
             cache_files.evict(cache_files.limit() - used, place, cache)
         store = _of_packed(packed, fingerprint, str(source), side)
         if len(store) < minimum:
-            raise DataError(
-                f"{source} has {_number(len(store), 'readable image')}, too few: at least {minimum} are needed."
-            )
+            found = _number(len(store), "readable image")
+            raise DataError(f"{source} has {found}, too few: at least {minimum} are needed.")
         return store
 
     @staticmethod
@@ -240,12 +236,16 @@ class ImageStore:
     ) -> "ImageStore":
         """A store in memory of uint8 images, each (3, H, W), of any sizes.
 
-        Without `split_names` they are "train" and "test" when `splits` is given; without `class_names`, numbers.
+        Without `split_names` they are "train" and "test" if `splits` is given; classes are numbers.
         """
         packed = ImageBatch.of(images)
         n = packed.size
         of_label = torch.full((n,), -1) if labels is None else torch.as_tensor(labels, dtype=torch.int64)
-        of_split = torch.zeros(n, dtype=torch.int64) if splits is None else torch.as_tensor(splits, dtype=torch.int64)
+        of_split = (
+            torch.zeros(n, dtype=torch.int64)
+            if splits is None
+            else torch.as_tensor(splits, dtype=torch.int64)
+        )
         digest = hashlib.sha256(packed.pixels.numpy().tobytes())
         for table in (packed.heights, packed.widths, of_label, of_split):
             digest.update(table.numpy().tobytes())

@@ -1,8 +1,8 @@
 """Files decoded by child processes, results in order. A child imports no torch and needs no `__main__` guard.
 
 Small files hold Python's lock while they are decoded (two threads: no gain on CIFAR-10), so the children are
-processes; they talk through their standard input and output, end when the parent does, and one that a broken file
-brings down costs that file only.
+processes; they talk through their standard input and output, end when the parent does, and one that a
+broken file brings down costs that file only.
 """
 
 import contextlib
@@ -93,13 +93,16 @@ class _Child:
 
     def _ask(self, chunk: list[Blob]) -> list[Decoded | str]:
         process = self.process or self._start()
-        assert process.stdin and process.stdout
+        assert process.stdin
+        assert process.stdout
         pickle.dump((self.shorter, chunk), process.stdin, protocol=5)
         process.stdin.flush()
         return pickle.load(process.stdout)
 
     def _start(self) -> subprocess.Popen[bytes]:
-        path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]).strip(os.pathsep)
+        path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")]).strip(
+            os.pathsep
+        )
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-W", "ignore", "-m", "nolabel.data.workers"],
             stdin=subprocess.PIPE,
@@ -115,7 +118,8 @@ class _Child:
     def close(self) -> None:
         if self.process is None:
             return
-        assert self.process.stdin and self.process.stdout
+        assert self.process.stdin
+        assert self.process.stdout
         with contextlib.suppress(OSError):
             self.process.stdin.close()
         self.process.stdout.close()

@@ -152,8 +152,8 @@ def _pools(size: int) -> int:
 def _initialise(net: ResNet) -> None:
     for module in net.modules():
         if isinstance(module, nn.Conv2d):
-            # A normal cut at two standard deviations has 0.8796 of its standard deviation.
-            std = (module.weight[0].numel()) ** -0.5 / 0.87962566103423978
+            # A normal cut at two standard deviations keeps 0.8796 of its standard deviation.
+            std = module.weight[0].numel() ** -0.5 / 0.87962566103423978
             nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
         elif isinstance(module, BasicBlock | Bottleneck):
             last = module.bn3 if isinstance(module, Bottleneck) else module.bn2

@@ -15,12 +15,17 @@ MANY_CLASSES = 20
 
 
 def results(
-    subject: Features, protocol: str, scores: Tensor, seed: int, chosen: dict[str, Any], setting: dict[str, Any]
+    subject: Features,
+    protocol: str,
+    scores: Tensor,
+    seed: int,
+    chosen: dict[str, Any],
+    setting: dict[str, Any],
 ) -> list[Result]:
     """Top-1 and balanced accuracy, and top-5 where classes are many, from scores (n, C) of the test images.
 
-    Top-1 and top-5 with Wilson's interval, balanced accuracy with a bootstrap within classes. Of equal scores the
-    class of lower index wins.
+    Top-1 and top-5 with Wilson's interval, balanced accuracy with a bootstrap within classes. Of equal scores
+    the class of lower index wins.
     """
     labels = subject.labels[subject.test].numpy()
     predicted = scores.argmax(1).cpu().numpy()

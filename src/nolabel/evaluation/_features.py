@@ -57,26 +57,30 @@ def extract(
         DataError: when features are computed and are not finite.
     """
     size = size or encoder.size
-    encoder = encoder.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    encoder = encoder.eval().to(memory_format=torch.channels_last)
     device = encoder.mean.device
     store = store.to(device)
     wanted = tuple(encoder.stages if stages is None else stages)
     with torch.no_grad():
         maps = encoder.maps(plain.whole(store.batch(torch.zeros(1, dtype=torch.int64)), size))
-    grid = {stage: pool_side(*maps[stage].shape[1:], values) for stage in wanted} | {POOLED: 1}
-    channels = {stage: maps[stage].shape[1] for stage in wanted}
+    shapes = {stage: tuple(maps[stage].shape[1:]) for stage in wanted}
+    grid = {stage: pool_side(c, h, w, values) for stage, (c, h, w) in shapes.items()} | {POOLED: 1}
     last = maps[encoder.stages[-1]].shape[1]
     reader = _Reader(encoder, store, name, size, grid, batch_size, progress, torch.zeros(len(store), last))
     return Features(
         name=name,
-        values={stage: channels[stage] * grid[stage] ** 2 for stage in wanted} | {POOLED: last},
+        values={stage: shapes[stage][0] * grid[stage] ** 2 for stage in wanted} | {POOLED: last},
         grid=grid,
         labels=store.labels,
         train=division.train,
         test=division.test,
         class_names=store.class_names,
         compute=reader,
-        setting={"split": division.text, "size": size, "pooling": f"average, at most {values:,} values a stage"},
+        setting={
+            "split": division.text,
+            "size": size,
+            "pooling": f"average, at most {values:,} values a stage",
+        },
     )
 
 
@@ -116,8 +120,8 @@ class _Reader:
         for stage, matrix in found.items():
             if not all(bool(block.isfinite().all()) for block in matrix.split(4096)):
                 raise DataError(
-                    f"The features of {self.name} at {stage} are not finite: its weights are damaged or its training "
-                    f"diverged, so take an earlier checkpoint or train again with a smaller learning rate."
+                    f"The features of {self.name} at {stage} are not finite: its weights are damaged or its "
+                    f"training diverged, so take an earlier checkpoint or train with a smaller learning rate."
                 )
         return found
 
@@ -128,7 +132,9 @@ class _Reader:
         for stage in stages:
             block = pool(maps[stage], self.grid[stage])
             if stage not in found:
-                found[stage] = block.new_empty((total, block.shape[1]), dtype=storage_type(total, block.shape[1]))
+                found[stage] = block.new_empty(
+                    (total, block.shape[1]), dtype=storage_type(total, block.shape[1])
+                )
             found[stage][rows] = block
         self.pooled[indices] = maps[self.encoder.stages[-1]].mean((2, 3)).float().cpu()
         self.known[indices] = True

@@ -1,13 +1,13 @@
 """Multinomial logistic regression by preconditioned L-BFGS.
 
-J(W, b) = (1/n) Σ cross-entropy + (λ/2)‖W‖², bias free, start at 0 (a library that minimises C·Σ CE + ½‖W‖² has
-C = 1/(nλ)). L-BFGS starts each step from the inverse of c·Cov(x) + λI in place of a multiple of the identity: close to
-the Hessian (Böhning 1992 bounds it by the same matrix with c = ½), so that ill-conditioned features cost tens of
+J(W, b) = (1/n) Σ cross-entropy + (λ/2)‖W‖², bias free, start at 0 (a library that minimises C·Σ CE + ½‖W‖²
+has C = 1/(nλ)). Each L-BFGS step starts from a multiple of (c·Cov(x) + λI)⁻¹ in place of the identity.
+Böhning (1992) bounds the Hessian by that matrix with c = ½, so ill-conditioned features cost tens of
 iterations and not thousands. The minimum is that of J, whatever the preconditioner.
 """
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -15,9 +15,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 MEMORY = 20
+"""pairs that L-BFGS remembers"""
 ROWS = 256
-"""rows of a block: it is read once for the logits and found in the cache for the gradient"""
+"""rows of a block: read once for the logits, and found in the cache for the gradient"""
 ARMIJO = 1e-4
+SHORTEST = 1e-6
+"""step below which rounding, and not the direction, is what stops the descent"""
 
 
 @dataclass(frozen=True)
@@ -34,25 +37,25 @@ class Fit:
     converged: bool
 
     def logits(self, x: Tensor) -> Tensor:
-        """Scores of x (n, D): (n, C), a block of rows at a time."""
-        blocks = [F.linear(b.to(self.weight.dtype), self.weight, self.bias) for b in x.split(8 * ROWS)]
-        return torch.cat(blocks)
+        """Scores (n, C) of x (n, D)."""
+        parts = [F.linear(rows.to(self.weight.dtype), self.weight, self.bias) for rows in x.split(8 * ROWS)]
+        return torch.cat(parts)
 
 
 class Problem:
-    """J for one feature matrix, in centred coordinates (which leave W and the minimum as they are).
+    """J for one feature matrix, in centred coordinates (they leave W and the minimum as they are).
 
     Args:
-        x: (n, D), any floating type; it is read in blocks and never copied.
+        x: (n, D), any floating type; read in blocks, never copied.
         y: int64 (n,) in [0, classes)
-        dtype: float32 or float64, of the parameters and the arithmetic.
+        dtype: float32 or float64: of the parameters and the arithmetic.
     """
 
     def __init__(self, x: Tensor, y: Tensor, classes: int, dtype: torch.dtype = torch.float32) -> None:
         self.x, self.y, self.classes, self.dtype = x, y, classes, dtype
         self.n, self.dim = x.shape
-        self.mean = column_mean(x).to(dtype)
-        self._covariance: Tensor | None = None
+        self.mean = moments(x)[0].to(dtype)
+        self._gram: tuple[Tensor | None, Tensor] | None = None
 
     def zero(self) -> Tensor:
         """Parameters (C, D + 1), the bias last, all 0."""
@@ -62,104 +65,133 @@ class Problem:
         """J and its gradient (C, D + 1) at `theta`."""
         weight = theta[:, :-1]
         bias = theta[:, -1] - weight @ self.mean
-        loss = torch.zeros((), dtype=torch.float64, device=theta.device)
-        gradient = torch.zeros_like(theta)
+        loss = 0.0
+        gradient = torch.zeros_like(weight)
+        residuals = torch.zeros_like(bias)
         for rows, labels in zip(self.x.split(ROWS), self.y.split(ROWS), strict=True):
             rows = rows.to(self.dtype)
-            log_p = F.log_softmax(F.linear(rows, weight, bias), 1)
             column = labels[:, None]
-            loss -= log_p.gather(1, column).sum()
-            residual = log_p.exp_().scatter_add_(1, column, column.new_full(column.shape, -1, dtype=self.dtype))
-            gradient[:, :-1].addmm_(residual.T, rows)
-            gradient[:, -1] += residual.sum(0)
-        gradient /= self.n
-        gradient[:, :-1] -= gradient[:, -1:] * self.mean
-        gradient[:, :-1] += l2 * weight
-        return float(loss) / self.n + 0.5 * l2 * float(weight.square().sum()), gradient
+            log_p = F.log_softmax(F.linear(rows, weight, bias), 1)
+            loss -= float(log_p.gather(1, column).sum())
+            residual = log_p.exp_()
+            residual.scatter_add_(1, column, torch.full_like(column, -1, dtype=self.dtype))
+            gradient.addmm_(residual.T, rows)
+            residuals += residual.sum(0)
+        gradient.sub_(torch.outer(residuals, self.mean)).div_(self.n).add_(weight, alpha=l2)
+        value = loss / self.n + 0.5 * l2 * float(weight.square().sum())
+        return value, torch.cat([gradient, residuals[:, None] / self.n], 1)
 
-    def factor(self, l2: float, curvature: float) -> Tensor:
-        """Cholesky factor (D, D) of `curvature` · Cov(x) + λI, from up to 2 D + 1,024 rows."""
-        if self._covariance is None:
-            stride = max(1, self.n // (2 * self.dim + 1024))
-            some = self.x[::stride].to(self.dtype) - self.mean
-            self._covariance = some.T @ some / len(some)
-        matrix = curvature * self._covariance
-        floor = max(l2, 10 * torch.finfo(self.dtype).eps * float(matrix.diagonal().sum()))
-        while True:
-            matrix.diagonal().add_(floor)
-            factor, failed = torch.linalg.cholesky_ex(matrix)
-            if not failed:
-                return factor
-            floor *= 9  # rounding made it indefinite: tenfold in all
+    def preconditioner(self, l2: float) -> Callable[[Tensor], Tensor]:
+        """v (C, D + 1) -> (c·Cov(x) + λI)⁻¹ v, the covariance from up to 2 D + 1,024 rows.
+
+        c = (1 − 1/C)/C is the curvature of the softmax at zero. With fewer rows than columns, the small matrix of
+        Woodbury's identity is factored instead.
+        """
+        curvature = (1 - 1 / self.classes) / self.classes
+        if self._gram is None:
+            rows = self.x[:: max(1, self.n // (2 * self.dim + 1024))].to(self.dtype) - self.mean
+            rows *= (curvature / len(rows)) ** 0.5
+            few = len(rows) < self.dim
+            self._gram = (rows, rows @ rows.T) if few else (None, rows.T @ rows)
+        some, gram = self._gram
+        factor, ridge = _cholesky(gram, l2)
+
+        def solve(v: Tensor) -> Tensor:
+            weight = v[:, :-1]
+            if some is None:
+                solved = torch.cholesky_solve(weight.T, factor).T
+            else:
+                solved = (weight - torch.cholesky_solve(F.linear(some, weight), factor).T @ some) / ridge
+            return torch.cat([solved, v[:, -1:] / curvature], 1)
+
+        return solve
+
+
+def _cholesky(gram: Tensor, l2: float) -> tuple[Tensor, float]:
+    """Factor of `gram` + ridge·I, and the ridge: λ, or what rounding needs for a definite matrix."""
+    ridge = max(l2, 10 * torch.finfo(gram.dtype).eps * float(gram.diagonal().sum()))
+    while True:
+        matrix = gram.clone()
+        matrix.diagonal().add_(ridge)
+        factor, failed = torch.linalg.cholesky_ex(matrix)
+        if not failed:
+            return factor, ridge
+        ridge *= 10
 
 
 def minimise(
     problem: Problem, l2: float, start: Tensor | None = None, *, tolerance: float = 1e-4, limit: int = 1000
 ) -> tuple[Fit, Tensor]:
-    """The minimum of J at λ = `l2`, and its parameters to start the next λ from.
+    """The minimum of J at λ = `l2`, and its parameters, for the next λ to start from.
 
-    Stops when the gradient's norm is `tolerance` times its norm at zero, or after `limit` iterations (the fit then
-    says `converged=False`, as it does when rounding leaves no descent).
+    Stops when the gradient's norm is `tolerance` times its norm at zero or less, or after `limit` iterations;
+    the fit says `converged=False` then, and where rounding left no descent.
     """
-    zero = problem.zero()
-    aim = tolerance * float(problem.value_and_gradient(zero, l2)[1].norm()) 
-    theta = zero if start is None else start
+    aim = tolerance * float(problem.value_and_gradient(problem.zero(), l2)[1].norm())
+    theta = problem.zero() if start is None else start
     value, gradient = problem.value_and_gradient(theta, l2)
-    curvature = (1 - 1 / problem.classes) / problem.classes
-    factor = problem.factor(l2, curvature)
-
-    def precondition(v: Tensor) -> Tensor:
-        solved = torch.empty_like(v)
-        solved[:, :-1] = torch.cholesky_solve(v[:, :-1].T, factor).T
-        solved[:, -1] = v[:, -1] / curvature
-        return solved
-
+    precondition = problem.preconditioner(l2)
     pairs: deque[tuple[Tensor, Tensor, float]] = deque(maxlen=MEMORY)
-    scale, iteration = 1.0, 0
-    while float(gradient.norm()) > aim and iteration < limit:
-        direction = -_two_loop(gradient, pairs, lambda v: scale * precondition(v))
+    scale, iterations = 1.0, 0
+    while float(gradient.norm()) > aim and iterations < limit:
+        direction = -_two_loop(gradient, pairs, lambda v, scale=scale: scale * precondition(v))
         moved = _backtrack(problem, l2, theta, value, gradient, direction)
         if moved is None:
             break
-        new_theta, value, new_gradient = moved
-        step, change = new_theta - theta, new_gradient - gradient
+        step, change = moved[0] - theta, moved[2] - gradient
         product = float((step * change).sum())
         if product > 0:
             pairs.append((step, change, product))
             scale = product / float((change * precondition(change)).sum())
-        theta, gradient = new_theta, new_gradient
-        iteration += 1
-        if VERBOSE: print(iteration, value, float(gradient.norm())/aim, scale)
+        theta, value, gradient = moved
+        iterations += 1
     weight = theta[:, :-1].clone()
     bias = theta[:, -1] - weight @ problem.mean
-    converged = float(gradient.norm()) <= aim
-    return Fit(l2, weight, bias, value, iteration, converged), theta
+    return Fit(l2, weight, bias, value, iterations, float(gradient.norm()) <= aim), theta
 
-VERBOSE=False
 
-def _two_loop(gradient, pairs, initial):
+def _two_loop(
+    gradient: Tensor, pairs: deque[tuple[Tensor, Tensor, float]], initial: Callable[[Tensor], Tensor]
+) -> Tensor:
+    """The inverse Hessian of L-BFGS times `gradient` (Nocedal 1980)."""
     q, factors = gradient.clone(), []
     for step, change, product in reversed(pairs):
         factors.append(float((step * q).sum()) / product)
         q -= factors[-1] * change
     q = initial(q)
-    for (step, change, product), a in zip(pairs, reversed(factors), strict=True):
-        q += (a - float((change * q).sum()) / product) * step
+    for (step, change, product), factor in zip(pairs, reversed(factors), strict=True):
+        q += (factor - float((change * q).sum()) / product) * step
     return q
 
 
-def _backtrack(problem, l2, theta, value, gradient, direction):
+def _backtrack(
+    problem: Problem, l2: float, theta: Tensor, value: float, gradient: Tensor, direction: Tensor
+) -> tuple[Tensor, float, Tensor] | None:
+    """The first of the steps 1, ½, ¼ … that descends enough (parameters, J, gradient); None: none does."""
     slope = float((gradient * direction).sum())
+    rounding = 4 * torch.finfo(problem.dtype).eps * abs(value)
     length = 1.0
-    while length > 1e-6:
+    while length > SHORTEST:
         new = theta + length * direction
         new_value, new_gradient = problem.value_and_gradient(new, l2)
-        if new_value <= value + ARMIJO * length * slope:
+        if new_value <= value + ARMIJO * length * slope + rounding:
             return new, new_value, new_gradient
         length /= 2
     return None
 
 
-def column_mean(x: Tensor) -> Tensor:
-    total = sum(block.sum(0, dtype=torch.float64) for block in x.split(8 * ROWS))
-    return total / len(x)
+def moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each column of x (n, D), float64, in blocks.
+
+    The deviation of a constant column is given as 1.
+    """
+    shift = x[: 8 * ROWS].double().mean(0)
+    total, squares = torch.zeros_like(shift), torch.zeros_like(shift)
+    for rows in x.split(8 * ROWS):
+        moved = rows.double() - shift
+        total += moved.sum(0)
+        squares += moved.square().sum(0)
+    mean = total / len(x)
+    std = (squares / len(x) - mean.square()).clamp_min(0).sqrt()
+    mean = mean + shift
+    return mean, std.masked_fill(std <= 1e-6 * mean.abs() + 1e-12, 1.0)

@@ -28,13 +28,15 @@ def divide(store: ImageStore, seed: int) -> Division:
     Images without a label are left out; those of a "val" split belong to the training images.
 
     Raises:
-        DataError: no labels, one class, a class with a single image where images must be held out, or a class of the
-            test images that no training image shows.
+        DataError: no labels, one class, a class with a single image where images must be held out, or a class
+            of the test images that no training image shows.
     """
     labels, labelled = store.labels, store.labels >= 0
     missing = int((~labelled).sum())
     if missing == len(store):
-        raise DataError(f"{store.source} has no labels: give them with --labels, or put each class into its own folder.")
+        raise DataError(
+            f"{store.source} has no labels: give them with --labels, or put each class into its own folder."
+        )
     if "test" in store.split_names:
         held = store.splits == store.split_names.index("test")
         text = "train and test as the data have them"
@@ -42,8 +44,8 @@ def divide(store: ImageStore, seed: int) -> Division:
         counts = torch.bincount(labels[labelled], minlength=len(store.class_names))
         for c in (counts == 1).nonzero()[:, 0].tolist():
             raise DataError(
-                f"Class {store.class_names[c]} of {store.source} has one image, and both fitting and testing need one: "
-                f"add images of it or leave the class out."
+                f"Class {store.class_names[c]} of {store.source} has one image, and fitting and testing need "
+                f"one each: add images of it or leave the class out."
             )
         held = torch.zeros(len(store), dtype=torch.bool)
         held[labelled] = held_out(labels[labelled], TEST_SHARE, generator(seed, "evaluate", "test"))
@@ -60,8 +62,8 @@ def _check(store: ImageStore, train: Tensor, test: Tensor) -> None:
     seen = store.labels[train].unique()
     if len(seen) < 2:
         raise DataError(
-            f"All labelled training images of {store.source} are of one class ({store.class_names[int(seen[0])]}): "
-            f"accuracy means something from two classes on."
+            f"All labelled training images of {store.source} are of one class "
+            f"({store.class_names[int(seen[0])]}): give images of at least two classes."
         )
     unseen = test[~torch.isin(store.labels[test], seen)]
     if len(unseen):
@@ -73,7 +75,7 @@ def _check(store: ImageStore, train: Tensor, test: Tensor) -> None:
 
 
 def held_out(labels: Tensor, share: float, random: torch.Generator) -> Tensor:
-    """Bool (n,): in each class about `share` of the images, at least one; none of a class with a single image."""
+    """Bool (n,): in each class about `share` of its images, at least one, but never all of them."""
     order = torch.randperm(len(labels), generator=random)
     order = order[labels[order].argsort(stable=True)]
     counts = torch.bincount(labels)

@@ -17,9 +17,10 @@ Compute = Callable[[Sequence[str], Tensor], dict[str, Tensor]]
 
 @dataclass(frozen=True)
 class Features:
-    """Frozen features of one encoder (or baseline) on the images of one store, computed where they are asked for.
+    """Frozen features of one encoder (or baseline) on the images of one store, computed when asked for.
 
-    All stages of 60,000 images do not fit in memory together; a protocol takes all of a few images, then one of all.
+    All stages of 60,000 images do not fit in memory together; a protocol takes all of a few images, then one
+    of all.
     """
 
     name: str
@@ -83,7 +84,7 @@ class Result:
     protocol: str
     """such as `linear`"""
     metric: str
-    """such as `top1`, `top5`, `balanced`; `top1_difference` is a paired comparison with `setting["against"]`"""
+    """such as `top1`, `top5`, `balanced`; `top1_difference`: paired comparison with `setting["against"]`"""
     value: float
     """in [0, 1] for accuracies"""
     low: float | None
@@ -102,7 +103,7 @@ class Result:
 
 
 class Protocol(ABC):
-    """One way to measure an encoder. All choices are made on a part of the training split; test is touched once."""
+    """One way to measure an encoder; choices are made on part of the training split, test is touched once."""
 
     Options: ClassVar[type]
     """frozen dataclass with a docstring under each field"""

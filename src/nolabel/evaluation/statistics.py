@@ -1,9 +1,11 @@
 """Intervals and tests of difference: they cover the finite test set, not the noise of training.
 
-Wilson (1927) for a share; percentile bootstrap (Efron and Tibshirani 1993) for a mean over classes; exact McNemar and
-the paired permutation test of SimCLR (Chen et al. 2020, B.8.2) for two encoders on the same test images.
+Wilson (1927) for a share; percentile bootstrap (Efron and Tibshirani 1993) for a mean over classes; exact
+McNemar and the paired permutation test of SimCLR (Chen et al. 2020, B.8.2) for two encoders on the same test
+images.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -52,14 +54,16 @@ def bootstrap_balanced(correct: np.ndarray, labels: np.ndarray, seed: int, draws
     The number correct among n_c resampled images is binomial, so whole resamples are drawn at once.
     """
     counts, right = _per_class(labels, correct)
-    drawn = np.random.default_rng(seed).binomial(counts, right / counts, (draws, len(counts)))
-    return _percentiles(float((right / counts).mean()), (drawn / counts).mean(1))
+    generator, total = np.random.default_rng(seed), np.zeros(draws)
+    for n, k in zip(counts, right, strict=True):
+        total += generator.binomial(n, k / n, draws) / n
+    return _percentiles(float((right / counts).mean()), total / len(counts))
 
 
 def bootstrap_difference(
     first: np.ndarray, second: np.ndarray, seed: int, labels: np.ndarray | None = None, draws: int = DRAWS
 ) -> Interval:
-    """Accuracy of `first` minus accuracy of `second` (bool (n,), the same images), each resample used for both.
+    """Accuracy of `first` minus accuracy of `second` (bool (n,), the same images), one resample for both.
 
     With `labels` it is the difference of balanced accuracies, resampled within each class.
     """
@@ -88,40 +92,44 @@ def mcnemar_of(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def permutation(
-    first: np.ndarray, second: np.ndarray, seed: int, labels: np.ndarray | None = None, draws: int = PERMUTATIONS
+    first: np.ndarray,
+    second: np.ndarray,
+    seed: int,
+    labels: np.ndarray | None = None,
+    draws: int = PERMUTATIONS,
 ) -> float:
     """Two-sided p of the paired permutation test: predictions of each image are swapped with probability ½.
 
-    `first`, `second`: bool (n,), hits on the same images. The statistic is the difference of top-1, or with `labels`
-    of balanced accuracy. p = (1 + #{|d*| ≥ |d|}) / (draws + 1). A swap matters only where one of the two is right, so
-    the sum of a class's swapped differences is 2·Binomial(discordant, ½) − discordant.
+    `first`, `second`: bool (n,), hits on the same images. The statistic is the difference of top-1, or with
+    `labels` of balanced accuracy. p = (1 + #{|d*| ≥ |d|}) / (draws + 1). A swap matters only where one of the
+    two is right, so the sum of a class's swapped differences is 2·Binomial(discordant, ½) − discordant.
     """
     groups = np.zeros(len(first), int) if labels is None else labels
     counts, wins = _per_class(groups, first & ~second)
     _, losses = _per_class(groups, second & ~first)
     discordant = wins + losses
     observed = abs(float(((wins - losses) / counts).sum()))
-    generator, extreme = np.random.default_rng(seed), 0
-    for start in range(0, draws, size := max(1, BLOCK // len(counts))):
-        swapped = generator.binomial(discordant, 0.5, (min(size, draws - start), len(counts)))
-        extreme += int((np.abs(((2 * swapped - discordant) / counts).sum(1)) >= observed - SLACK).sum())
-    return (1 + extreme) / (draws + 1)
+    generator, swapped = np.random.default_rng(seed), np.zeros(draws)
+    for n, m in zip(counts, discordant, strict=True):
+        swapped += (2 * generator.binomial(m, 0.5, draws) - m) / n
+    return (1 + int((np.abs(swapped) >= observed - SLACK).sum())) / (draws + 1)
 
 
-def mean_of_seeds(intervals: list[Interval]) -> Interval:
-    """The mean over seeds, its half-width two parts in quadrature.
+def mean_of_seeds(intervals: Sequence[Interval], least: float = 0.0) -> Interval:
+    """The mean over seeds, its half-width two parts in quadrature, cut to [`least`, 1].
 
-    The parts: Student's t interval of the seeds' mean (training or initialisation noise), and the mean half-width of
-    the single intervals (the test set, which all seeds share, so that it does not shrink with their number).
+    The parts: Student's t interval of the seeds' mean (noise of initialisation or training), and the mean
+    half-width of the single intervals (the test set, which all seeds share, so that it does not shrink with
+    their number).
     """
     from scipy.stats import t
 
     values = np.array([interval.value for interval in intervals])
     mean, m = float(values.mean()), len(values)
-    seeds = float(t.ppf(0.975, m - 1) * values.std(ddof=1) / np.sqrt(m)) if m > 1 else 0.0
-    below = float(np.mean([i.value - i.low for i in intervals]))
-    above = float(np.mean([i.high - i.value for i in intervals]))
-    return Interval(mean, max(0.0, mean - float(np.hypot(seeds, below))), min(1.0, mean + float(np.hypot(seeds, above))))
+    noise = float(t.ppf(0.975, m - 1) * values.std(ddof=1) / np.sqrt(m)) if m > 1 else 0.0
+    below = float(np.hypot(noise, np.mean([i.value - i.low for i in intervals])))
+    above = float(np.hypot(noise, np.mean([i.high - i.value for i in intervals])))
+    return Interval(mean, max(least, mean - below), min(1.0, mean + above))
 
 
 def _per_class(labels: np.ndarray, flags: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -13,8 +13,10 @@ UNSHOWN = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
 
 def readable(text: object) -> str:
-    """`text` with everything that cannot be shown (surrogates of names that are not UTF-8, control characters,
-    marks that turn the writing direction) written as an escape: `caf\\xe9.jpg`."""
+    """`text` with escapes for what cannot be shown, such as `caf\\xe9.jpg`.
+
+    Bytes of names that are not UTF-8, control characters, and marks that turn the writing direction.
+    """
     return "".join(_escaped(c) if category(c) in UNSHOWN and c != "\n" else c for c in str(text))
 
 
@@ -80,6 +82,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600}{SPACE}h {whole % 3600 // 60}{SPACE}min"
 
 
+def short(source: object) -> str:
+    """The last part of a path."""
+    return str(source).rstrip("/\\").replace("\\", "/").rpartition("/")[2] or str(source)
+
+
 def listed(words: Iterable[str]) -> str:
     """a, b and c."""
     *first, last = words
@@ -93,7 +100,7 @@ def in_words(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
-        return str(value)
+        return count(value) if value >= 10_000 else str(value)
     if isinstance(value, float):
         return number(value)
     if isinstance(value, Mapping):

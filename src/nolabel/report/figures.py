@@ -1,8 +1,8 @@
 """Charts as inline SVG and pictures as data URIs, from numbers and arrays.
 
-Colours are names of the page's CSS variables, so one figure serves light, dark and print; lines and points differ in
-shape too, so none is told by colour alone (palette: Okabe and Ito 2008). Charts are drawn about as wide as a phone's
-page, and stand side by side on a wider one.
+Colours are names of the page's CSS variables, so one figure serves light, dark and print; lines and points
+differ in shape too, so none is told by colour alone (palette: after Okabe and Ito 2008). Charts are drawn
+about as wide as a phone's page, and stand side by side on a wider one.
 """
 
 import base64
@@ -35,8 +35,8 @@ COLOURS = {  # what matplotlib draws with -> what the page shows
 INK, FAINT, RULE, PAGE, *SERIES = COLOURS
 STYLES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
 MARKERS = ("o", "s", "^", "D")
-WIDTH, HEIGHT = 4.7, 2.5  # inches of 72 units
-MOST_POINTS = 250
+WIDTH, HEIGHT = 4.3, 2.5  # inches of 72 units
+MOST_POINTS = 80
 SMALL = 64
 """pictures up to this side are shown pixel by pixel"""
 
@@ -69,19 +69,37 @@ class Measured:
     is_baseline: bool
 
 
-def curves(lines: Sequence[Line], *, x_label: str, alt: str, levels: Sequence[Level] = (), shares: bool = False) -> str:
+def curves(
+    lines: Sequence[Line], *, x_label: str, alt: str, levels: Sequence[Level] = (), shares: bool = False
+) -> str:
     """Curves over the run, with `levels`; `shares`: values in [0, 1] shown in percent. Returns inline SVG."""
     figure, axes = _figure(HEIGHT)
     scale = 100 if shares else 1
     for i, line in enumerate(lines):
         x, y = _thinned(line.x, line.y)
         alone = {"marker": MARKERS[i % 4], "markersize": 4} if len(x) < 30 else {}
-        axes.plot(x, scale * y, color=SERIES[i % 4], linestyle=STYLES[i % 4], linewidth=1.6, label=line.label, **alone)
+        axes.plot(
+            x,
+            scale * y,
+            color=SERIES[i % 4],
+            linestyle=STYLES[i % 4],
+            linewidth=1.6,
+            label=line.label,
+            **alone,
+        )
     for level in levels:
         axes.axhline(scale * level.value, color=FAINT, linewidth=1, linestyle=(0, (3, 3)))
         axes.annotate(
-            readable(level.label), (1, scale * level.value), (0, 2.5), axes.get_yaxis_transform(), "offset points",
-            ha="right", va="bottom", color=FAINT, fontsize=9, parse_math=False,
+            readable(level.label),
+            (1, scale * level.value),
+            (0, 2.5),
+            axes.get_yaxis_transform(),
+            "offset points",
+            ha="right",
+            va="bottom",
+            color=FAINT,
+            fontsize=9.5,
+            parse_math=False,
         )
     axes.set_xlabel(x_label)
     axes.margins(x=0.02, y=0.12)
@@ -89,30 +107,52 @@ def curves(lines: Sequence[Line], *, x_label: str, alt: str, levels: Sequence[Le
     if shares:
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g} %")
     if len(lines) > 1:
-        _legend(axes, len(lines))
+        _legend(axes)
     return _svg(figure, alt)
 
 
 def intervals(rows: Sequence[Measured], *, x_label: str, alt: str) -> str:
-    """One dot with its 95 % interval for each row, baselines hollow and square; shares in percent. Inline SVG."""
-    figure, axes = _figure(0.55 + 0.42 * len(rows))
+    """A dot with its 95 % interval for each row, baselines hollow squares; in percent. Returns inline SVG."""
+    figure, axes = _figure(0.6 + 0.5 * len(rows))
     for i, row in enumerate(rows):
         place = len(rows) - 1 - i
         colour = FAINT if row.is_baseline else SERIES[0]
         if row.low is not None and row.high is not None:
-            axes.plot([100 * row.low, 100 * row.high], [place, place], color=colour, linewidth=2.4, solid_capstyle="butt")
-        marker = {"marker": "s", "markerfacecolor": PAGE} if row.is_baseline else {"marker": "o"}
-        axes.plot([100 * row.value], [place], color=colour, markersize=6.5, markeredgewidth=1.6, **marker)
+            axes.plot(
+                [100 * row.low, 100 * row.high],
+                [place, place],
+                color=colour,
+                linewidth=2.4,
+                solid_capstyle="butt",
+            )
+        axes.plot(
+            [100 * row.value], [place], color=colour, markersize=6.5, markeredgewidth=1.6,
+            marker="s" if row.is_baseline else "o", markerfacecolor=PAGE if row.is_baseline else colour,
+        )  # fmt: skip
         axes.annotate(
-            readable(row.label), (0, place), (0, 9), axes.get_yaxis_transform(), "offset points",
-            va="center", color=INK, fontsize=9.5, parse_math=False,
+            readable(row.label),
+            (0, place),
+            (0, 11),
+            axes.get_yaxis_transform(),
+            "offset points",
+            va="center",
+            color=INK,
+            fontsize=10,
+            parse_math=False,
         )
         axes.annotate(
-            percent(row.value), (1, place), (0, 9), axes.get_yaxis_transform(), "offset points",
-            ha="right", va="center", color=INK, fontsize=9.5,
+            percent(row.value),
+            (1, place),
+            (0, 11),
+            axes.get_yaxis_transform(),
+            "offset points",
+            ha="right",
+            va="center",
+            color=INK,
+            fontsize=10,
         )
         axes.axhline(place, color=RULE, linewidth=0.6, zorder=0)
-    axes.set_ylim(-0.5, len(rows) - 0.15)
+    axes.set_ylim(-0.5, len(rows) - 0.3)
     axes.set_yticks([])
     axes.spines["left"].set_visible(False)
     axes.margins(x=0.06)
@@ -128,8 +168,14 @@ def stages(values: Mapping[str, Mapping[str, float]], *, alt: str) -> str:
     for i, (subject, of_subject) in enumerate(values.items()):
         x = [names.index(stage) for stage in of_subject]
         axes.plot(
-            x, [100 * value for value in of_subject.values()], color=SERIES[i % 4], linestyle=STYLES[i % 4],
-            marker=MARKERS[i % 4], markersize=5, linewidth=1.6, label=subject,
+            x,
+            [100 * value for value in of_subject.values()],
+            color=SERIES[i % 4],
+            linestyle=STYLES[i % 4],
+            marker=MARKERS[i % 4],
+            markersize=5,
+            linewidth=1.6,
+            label=subject,
         )
     axes.set_xticks(range(len(names)), [readable(name) for name in names])
     axes.set_xlabel("stage of the network, first to last")
@@ -137,12 +183,12 @@ def stages(values: Mapping[str, Mapping[str, float]], *, alt: str) -> str:
     axes.grid(axis="y", color=RULE, linewidth=0.6)
     axes.yaxis.set_major_formatter(lambda value, _: f"{value:g} %")
     if len(values) > 1:
-        _legend(axes, len(values))
+        _legend(axes)
     return _svg(figure, alt)
 
 
 def filter_sheet(weights: np.ndarray, columns: int = 16) -> np.ndarray:
-    """First-layer filters (O, 1 or 3, k, k) side by side, each scaled by its own largest weight (0 is mid-grey).
+    """First-layer filters (O, 1 or 3, k, k) side by side, each over its own largest weight (0 is mid-grey).
 
     Returns uint8 (rows · (k + 1) − 1, columns · (k + 1) − 1, 4), transparent between the filters.
     """
@@ -160,10 +206,12 @@ def filter_sheet(weights: np.ndarray, columns: int = 16) -> np.ndarray:
 
 
 def contact_sheet(tiles: np.ndarray, gap: int = 2) -> np.ndarray:
-    """Images uint8 (R, C, H, W, 3) as one picture, transparent between them, column 0 set apart: uint8 (…, …, 4)."""
+    """Images uint8 (R, C, H, W, 3) as one picture, uint8 with alpha; column 0 is set apart."""
     rows, columns, h, w, _ = tiles.shape
     apart = max(gap, w // 8)
-    sheet = np.zeros((rows * (h + gap) - gap, columns * (w + gap) - gap + (apart if columns > 1 else 0), 4), np.uint8)
+    sheet = np.zeros(
+        (rows * (h + gap) - gap, columns * (w + gap) - gap + (apart if columns > 1 else 0), 4), np.uint8
+    )
     for r in range(rows):
         for c in range(columns):
             y, x = r * (h + gap), c * (w + gap) + (apart if c else 0)
@@ -213,9 +261,20 @@ def matches_figure(
         for axes in grid:
             axes.set_axis_off()
         for axes, picture, title, name in zip(grid, pictures, titles, below, strict=False):
-            axes.imshow(picture, interpolation="nearest" if max(picture.shape[:2]) <= SMALL else "antialiased")
-            axes.set_title(title, fontsize=9, fontweight="bold" if title == "query" else "normal")
-            axes.text(0.5, -0.04, name, transform=axes.transAxes, ha="center", va="top", fontsize=7, parse_math=False)
+            axes.imshow(
+                picture, interpolation="nearest" if max(picture.shape[:2]) <= SMALL else "antialiased"
+            )
+            axes.set_title(title, fontsize=9.5, fontweight="bold" if title == "query" else "normal")
+            axes.text(
+                0.5,
+                -0.04,
+                name,
+                transform=axes.transAxes,
+                ha="center",
+                va="top",
+                fontsize=7,
+                parse_math=False,
+            )
         held = io.BytesIO()
         figure.savefig(held, format="png")
     return held.getvalue()
@@ -226,7 +285,7 @@ def _end(text: str, longest: int) -> str:
 
 
 def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means of at most 250 neighbouring groups of points; values that are not finite are left out."""
+    """Means of at most 80 neighbouring groups of points; values that are not finite are left out."""
     kept = np.isfinite(x) & np.isfinite(y)
     groups = min(MOST_POINTS, int(kept.sum())) or 1
     means = [np.array([part.mean() for part in np.array_split(v[kept], groups) if len(part)]) for v in (x, y)]
@@ -241,15 +300,22 @@ def _figure(height: float) -> "tuple[Figure, Axes]":
     axes.patch.set_visible(False)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(FAINT)
-    axes.tick_params(colors=FAINT, labelsize=9, length=3)
-    axes.xaxis.label.set(color=FAINT, fontsize=9)
+    axes.tick_params(colors=FAINT, labelsize=9.5, length=3)
+    axes.xaxis.label.set(color=FAINT, fontsize=9.5)
     return figure, axes
 
 
-def _legend(axes: "Axes", entries: int) -> None:
+def _legend(axes: "Axes") -> None:
+    names = axes.get_legend_handles_labels()[1]
     axes.legend(
-        loc="lower left", bbox_to_anchor=(0, 1), ncols=min(entries, 2), frameon=False, fontsize=9, labelcolor=INK,
-        handlelength=2.6, borderaxespad=0.2,
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=2 if max(map(len, names)) <= 16 else 1,
+        frameon=False,
+        fontsize=9.5,
+        labelcolor=INK,
+        handlelength=2.4,
+        borderaxespad=0.2,
     )
 
 
@@ -265,13 +331,16 @@ def _svg(figure: "Figure", alt: str) -> str:
     drawn = held.getvalue()
     box = re.search(r'viewBox="[^"]+"', drawn)
     body = re.search(r"<svg[^>]*>(.*)</svg>", drawn, re.S)
-    assert box and body
+    assert box
+    assert body
     inner = re.sub(r"<metadata>.*?</metadata>|<style.*?</style>|<defs>\s*</defs>", "", body[1], flags=re.S)
     inner = re.sub(r' transform="rotate\(-0 [^"]*"|font-family: [^;]*; ', "", inner)
     inner = re.sub(r'<g id="[^"]*"', "<g", inner)
     prefix = "f" + hashlib.sha256(inner.encode()).hexdigest()[:8]
     inner = re.sub(r'\bid="', f'id="{prefix}', inner)
     inner = re.sub(r'(xlink:href="|url\()#', rf"\1#{prefix}", inner).replace("xlink:href", "href")
-    inner = re.sub(r"(fill|stroke): (#\w{6})", lambda found: f"{found[1]}: {COLOURS.get(found[2], found[2])}", inner)
+    inner = re.sub(
+        r"(fill|stroke): (#\w{6})", lambda found: f"{found[1]}: {COLOURS.get(found[2], found[2])}", inner
+    )
     inner = re.sub(r"\s*\n\s*", "\n", inner)
-    return f'<svg xmlns="http://www.w3.org/2000/svg" {box[0]} role="img" aria-label="{escape(alt)}">{inner}</svg>'
+    return f'<svg {box[0]} role="img" aria-label="{escape(alt)}">{inner}</svg>'

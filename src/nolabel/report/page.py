@@ -6,7 +6,7 @@ from pathlib import Path
 from markupsafe import Markup
 
 from nolabel.report import sections
-from nolabel.report._text import listed, readable
+from nolabel.report._text import duration, listed, short
 from nolabel.report.accuracy import accuracy, by_stage
 from nolabel.report.records import Record, read_record
 from nolabel.runs import write_atomically
@@ -25,12 +25,12 @@ def write_report(run_folder: str | Path, thumbnails: bool = True) -> Path:
 
     Raises:
         UsageError: there is no run in the folder.
-        FileFormatError: `run.json`, `metrics.jsonl` or `evaluation.jsonl` is damaged or of an unknown version.
+        FileFormatError: `run.json` or a `.jsonl` file is damaged or of an unknown version.
         RunError: the page cannot be written; an older one is left as it is.
     """
     record = read_record(run_folder)
-    source = record.data.get("source")
-    title = f"{record.method} on {_short(source)}" if source else record.method
+    method, source = _method(record), record.data.get("source")
+    title = f"{method} on {short(source)}" if source else method
     parts = [
         sections.verdict([record]),
         sections.what_ran(record),
@@ -71,19 +71,27 @@ def write_comparison(run_folders: Sequence[str | Path], out: str | Path, thumbna
             sections.filters(record, f"run{i}-filters"),
             sections.skipped(record, f"run{i}-skipped"),
         ]
-    title = f"{listed(record.method for record in records)} compared"
+    title = f"{listed(map(_method, records))} compared"
     return _write(Path(out), title, _subtitle(records), [*parts, sections.glossary()])
 
 
 def _write(path: Path, title: str, subtitle: str, parts: Sequence[Markup]) -> Path:
-    page = sections.TEMPLATES.get_template("template.html").render(title=title, subtitle=subtitle, sections=parts)
+    page = sections.TEMPLATES.get_template("template.html").render(
+        title=title, subtitle=subtitle, sections=parts
+    )
     write_atomically(path, page)
     return path
 
 
-def _short(source: object) -> str:
-    return readable(str(source).rstrip("/\\").replace("\\", "/").rpartition("/")[2] or source)
+def _method(record: Record) -> str:
+    return short(record.method).removesuffix(".py")
 
 
 def _subtitle(records: Sequence[Record]) -> str:
-    return listed(dict.fromkeys(str(r.data.get("describe") or r.data.get("source") or "unknown images") for r in records))
+    told = []
+    for record in records:
+        info = record.info
+        text = f"{info.get('encoder', 'an encoder')} trained without labels"
+        text += f" in {duration(info['seconds'])}" if info.get("seconds") else ""
+        told.append(text + (f", {str(info['started'])[:10]}" if info.get("started") else ""))
+    return "; ".join(dict.fromkeys(told)) + "."

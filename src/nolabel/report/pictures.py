@@ -10,8 +10,10 @@
 
 import io
 import zipfile
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -64,19 +66,19 @@ def save_views(run_folder: Path, sheet: ViewSheet) -> Path:
     """Write `views.npz`; raises RunError where that is not possible."""
     if sheet.tiles.ndim != 5 or sheet.tiles.dtype != np.uint8 or len(sheet.columns) != sheet.tiles.shape[1]:
         raise ValueError(f"A sheet of {len(sheet.columns)} columns needs uint8 (R, C, H, W, 3).")
-    return _save(run_folder, "views.npz", **asdict(sheet))
+    return _save(run_folder, "views.npz", asdict(sheet))
 
 
 def save_retrieval(run_folder: Path, found: Retrieval) -> Path:
     """Write `retrieval.npz`; raises RunError where that is not possible."""
     if found.matches.shape[:2] != found.similarities.shape or len(found.queries) != len(found.matches):
         raise ValueError("Queries, matches and similarities must agree in Q and K.")
-    return _save(run_folder, "retrieval.npz", **asdict(found))
+    return _save(run_folder, "retrieval.npz", asdict(found))
 
 
 def save_filters(run_folder: Path, weights: np.ndarray) -> Path:
     """Write `filters.npz` from the first convolution's weights (O, C, k, k)."""
-    return _save(run_folder, "filters.npz", weights=np.asarray(weights, np.float32))
+    return _save(run_folder, "filters.npz", {"weights": np.asarray(weights, np.float32)})
 
 
 def save_panel(run_folder: Path, panel: Panel) -> Path:
@@ -116,7 +118,9 @@ def load_filters(run_folder: Path) -> np.ndarray | None:
     if held is None:
         return None
     if held["weights"].ndim != 4 or held["weights"].shape[1] not in (1, 3):
-        raise FileFormatError("pictures/filters.npz does not hold filters (O, 1 or 3, k, k): write the report again.")
+        raise FileFormatError(
+            "pictures/filters.npz does not hold filters (O, 1 or 3, k, k): write the report again."
+        )
     return held["weights"]
 
 
@@ -127,7 +131,9 @@ def load_panel(run_folder: Path) -> Panel | None:
         file = folder / f"panel.{kind}"
         if file.is_file():
             text = folder / "panel.txt"
-            return Panel(file.read_bytes(), kind, text.read_text("utf-8", "replace") if text.is_file() else "")
+            return Panel(
+                file.read_bytes(), kind, text.read_text("utf-8", "replace") if text.is_file() else ""
+            )
     return None
 
 
@@ -137,9 +143,10 @@ def _folder(run_folder: Path) -> Path:
     return folder
 
 
-def _save(run_folder: Path, name: str, **arrays: object) -> Path:
+def _save(run_folder: Path, name: str, values: Mapping[str, Any]) -> Path:
     held = io.BytesIO()
-    np.savez_compressed(held, **{key: np.asarray(value) for key, value in arrays.items()})
+    arrays: dict[str, Any] = {key: np.asarray(value) for key, value in values.items()}
+    np.savez_compressed(held, **arrays)
     write_atomically(_folder(run_folder) / name, held.getvalue())
     return Path(run_folder) / FOLDER / name
 

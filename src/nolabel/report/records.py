@@ -13,7 +13,7 @@ UNTRAINED = "random:"
 BASELINES = {
     "pixels": "raw pixels",
     "histogram": "a colour histogram",
-    "patches": "k-means patches",
+    "patches": "patch k-means",
 }
 """baselines without a network, and how the report calls them"""
 PROTOCOLS = {"linear": "linear probe", "knn": "kNN"}
@@ -25,7 +25,7 @@ DIFFERENCE = "_difference"
 class Row:
     """One row of `evaluation.jsonl`: one number (see `nolabel.evaluation.base.Result`, which needs torch).
 
-    A row whose metric ends in `_difference` (`top1_difference`) is a paired comparison on the same test images:
+    A row whose metric ends in `_difference` (`top1_difference`) is a paired comparison on the same images:
     `value` is the subject minus `setting["against"]`, `setting["p"]` the p-value of `setting["test"]`.
     """
 
@@ -43,6 +43,11 @@ class Row:
     @property
     def is_baseline(self) -> bool:
         return self.subject.startswith(UNTRAINED) or self.subject in BASELINES
+
+    @property
+    def data(self) -> str:
+        """The images it was measured on."""
+        return str(self.setting.get("data", ""))
 
     @property
     def against(self) -> str:
@@ -65,7 +70,7 @@ class Record:
     metrics: list[dict[str, Any]]
     """rows of `metrics.jsonl`"""
     rows: tuple[Row, ...]
-    """rows of `evaluation.jsonl`; of two with the same subject, protocol and metric the later one"""
+    """rows of `evaluation.jsonl`; of two that measure the same the later one"""
     skipped: tuple[tuple[str, str], ...]
     """path and reason of each file that could not be read"""
 
@@ -97,7 +102,7 @@ def read_record(folder: str | Path) -> Record:
     """
     folder = Path(folder)
     rows = map(_row, read_rows(folder / EVALUATION))
-    latest = {(row.subject, row.protocol, row.metric, row.against): row for row in rows}
+    latest = {(row.subject, row.protocol, row.metric, row.data, row.against): row for row in rows}
     return Record(
         folder,
         read_description(folder),
@@ -126,15 +131,22 @@ def find(rows: Sequence[Row], subject: str, protocol: str, metric: str) -> Row |
     return next((row for row in rows if (row.subject, row.protocol, row.metric) == wanted), None)
 
 
-def pooled(records: Sequence[Record]) -> list[tuple[Row, ...]]:
-    """For each run its rows and the baselines it lacks but another run on the same images has."""
-    rows = []
-    for record in records:
-        kin = [other for other in records if other.data.get("fingerprint") == record.data.get("fingerprint")]
-        shared = {(row.subject, row.protocol, row.metric): row for run in kin for row in run.rows if row.is_baseline}
-        own = {(row.subject, row.protocol, row.metric) for row in record.rows}
-        rows.append(record.rows + tuple(row for name, row in shared.items() if name not in own))
-    return rows
+def measured_on(records: Sequence[Record]) -> list[str]:
+    """The sets of images that runs were evaluated on; one nameless set where none was."""
+    return list(dict.fromkeys(row.data for record in records for row in record.rows)) or [""]
+
+
+def pooled(records: Sequence[Record], data: str) -> list[tuple[Row, ...]]:
+    """For each run its rows on the images `data`, and the baselines there that only another run holds."""
+    of_runs = [tuple(row for row in record.rows if row.data == data) for record in records]
+    baselines = {
+        (row.subject, row.protocol, row.metric): row for rows in of_runs for row in rows if row.is_baseline
+    }
+    shared = []
+    for rows in of_runs:
+        own = {(row.subject, row.protocol, row.metric) for row in rows}
+        shared.append(rows + tuple(row for name, row in baselines.items() if rows and name not in own))
+    return shared
 
 
 def subject_in_words(subject: str) -> str:

@@ -12,8 +12,8 @@ from markupsafe import Markup
 
 from nolabel.errors import FileFormatError
 from nolabel.report import figures, pictures
-from nolabel.report._text import count, duration, in_words, listed, number, percent, readable
-from nolabel.report.records import Record, pooled
+from nolabel.report._text import count, duration, in_words, number, percent, readable, short
+from nolabel.report.records import Record, measured_on, pooled
 from nolabel.report.verdict import judge
 
 TEMPLATES = Environment(
@@ -21,31 +21,43 @@ TEMPLATES = Environment(
     finalize=lambda value: value if isinstance(value, Markup) else readable(value),
 )  # fmt: skip
 LEFT_OUT = "Pictures of the images were left out of this page, as asked."
+VIEWS = (
+    "Each row: an image as it is stored, then what the network sees of it in training. The views are made "
+    "anew each time, so that the network cannot learn single images by heart."
+)
+WHITENED = (
+    "They were computed from patches of the images before training and stay as they are: the patterns that "
+    "such patches are made of, most common first, each also with opposite sign."
+)
+LEARNT = "They were learnt: edges and colour contrasts are a good sign; noise means that the layer has hardly changed."
 MOST_SKIPPED = 200
 GLOSSARY = (
     (
         "Linear probe",
-        "The encoder is frozen. A linear classifier is trained on its features of labelled training images, and asked "
-        "for the class of test images. It measures how much of the classes can be read off the features.",
+        "The encoder is frozen. A linear classifier is trained on its features of labelled training "
+        "images, and asked for the class of test images. It measures how much of the classes can be read "
+        "off the features.",
     ),
     (
         "kNN",
-        "Nothing is trained: the k training images with the most similar features vote for the class of a test image.",
+        "Nothing is trained: the k training images with the most similar features vote for the class of a "
+        "test image.",
     ),
     (
         "Random features",
-        "The same network with weights that were never trained, measured in the same way. They are not useless, so an "
-        "encoder has learnt something only as far as it is better than they are.",
+        "The same network with weights that were never trained, measured in the same way. They are not "
+        "useless, so an encoder has learnt something only as far as it is better than they are.",
     ),
     (
         f"95{chr(160)}% interval",
-        "How exactly the test images determine a number. If test sets of this size were drawn again and again, 95 of "
-        "100 such intervals would hold the true value. It does not cover luck in training unless several seeds ran.",
+        "How exactly the test images determine a number. If test sets of this size were drawn again and "
+        "again, 95 of 100 such intervals would hold the true value. It does not cover luck in training "
+        "unless several seeds ran.",
     ),
     (
         "RankMe",
-        "How many independent directions the features really use, between 1 and their number. Near 1 means collapse: "
-        "the encoder says the same of every image.",
+        "How many independent directions the features really use, between 1 and their number. Near 1 means "
+        "collapse: the encoder says the same of every image.",
     ),
 )
 
@@ -66,22 +78,26 @@ OWN_CURVES = (
     Curve(
         ("loss", "held_out/loss"),
         "Loss",
-        "What training makes small. It says how well the task invented for training is solved, not how good the "
-        "features are.",
+        "What training makes small. It says how well the task invented for training is solved, not how "
+        "good the features are.",
     ),
     Curve(
-        ("lr",), "Learning rate", "How large the steps of training are: a short rise, then a decay to the end of the run."
+        ("lr",),
+        "Learning rate",
+        "How large the steps of training are: a short rise, then a decay to the end of the run.",
     ),
 )
 HEALTH_CURVES = (
     Curve(
         ("feature_std",),
         "Spread of the features",
-        "1: the features of different images point in all directions. 0: they are all the same, and the encoder has "
-        "collapsed.",
+        "1: the features of different images point in all directions. 0: they are all the same, and the "
+        "encoder has collapsed.",
         level=figures.Level(1.0, "spread evenly"),
     ),
-    Curve(("rankme",), "RankMe", "How many independent directions the features use; more is healthier."),
+    Curve(
+        ("rankme",), "RankMe", "How many independent directions the features use. Near 1 they have collapsed."
+    ),
     Curve(
         ("knn",),
         "kNN accuracy",
@@ -97,55 +113,58 @@ def part(name: str, *values: Any) -> Markup:
 
 
 def verdict(records: Sequence[Record]) -> Markup:
-    """For each run what its evaluation says, and what went wrong on the way."""
-    parts = []
-    for record, rows in zip(records, pooled(records), strict=True):
-        parts.append(part("verdict", judge(rows, record.subject), record.name if len(records) > 1 else ""))
-        parts.append(part("warnings", _warnings(record)))
-    return Markup().join(parts)
+    """What the evaluation says of each run on each set of images, and what went wrong on the way."""
+    parts, sets = [], measured_on(records)
+    for data in sets:
+        for record, rows in zip(records, pooled(records, data), strict=True):
+            if rows or not record.rows:
+                about = [record.name] * (len(records) > 1) + [short(data)] * (len(sets) > 1)
+                parts.append(part("verdict", judge(rows, record.subject), " on ".join(about)))
+    return Markup().join([*parts, *(part("warnings", _warnings(record)) for record in records)])
 
 
 def _warnings(record: Record) -> list[str]:
-    unfinished = {
+    told = {
         "running": "This run has not finished: the page shows it as it was when the page was written.",
         "interrupted": "This run was interrupted: the encoder is the one of the last checkpoint.",
-        "failed": "This run failed: the encoder is the one of the last checkpoint.",
+        "failed": f"This run failed: {record.info.get('error') or 'the reason was not recorded'}",
     }
-    told = [unfinished[record.info["status"]]] if record.info.get("status") in unfinished else []
-    return told + [str(warning) for warning in record.info.get("warnings") or ()]
+    found = [told.get(str(record.info.get("status"))), (record.info.get("collapse") or {}).get("sentence")]
+    return [sentence for sentence in found if sentence]
 
 
 def what_ran(record: Record, key: str = "run") -> Markup:
     """Command, data, encoder, budget, machine, time, seeds and the command that repeats the run."""
     info, data = record.info, record.data
-    steps, epochs = (info.get("budget") or {}).get("steps"), (info.get("budget") or {}).get("epochs")
     rows = [
-        ("Command", _command(info.get("command")), True),
+        ("Command", info.get("command"), True),
         ("Images", data.get("describe") or data.get("source"), False),
-        ("Skipped", f"{count(len(record.skipped))} files, listed below" if record.skipped else "no file", False),
+        (
+            "Skipped",
+            f"{count(len(record.skipped))} files, listed below" if record.skipped else "no file",
+            False,
+        ),
         ("Method", info.get("method"), False),
         ("Encoder", _encoder(info), False),
         ("Budget", _budget(info), False),
-        ("Training", listed(_amounts(steps, epochs)) if steps or epochs else None, False),
+        ("Training", _length(info), False),
         ("Time", duration(info["seconds"]) if info.get("seconds") else None, False),
         ("Speed", _speed(record.metrics), False),
-        ("Machine", in_words(info.get("machine")), False),
+        ("Machine", _machine(info.get("machine") or {}), False),
         ("Precision", in_words(info.get("precision")), False),
-        ("Seed", in_words(info.get("seed")), False),
+        ("Seed", str(info.get("seed", "")), False),
         ("Versions", in_words(info.get("versions")), False),
-        ("Exact repeat", _command(info.get("repeat")), True),
+        ("Exact repeat", info.get("repeat"), True),
     ]
     settings = [
-        (name, in_words(info[name]), False) for name in ("options", "recipe") if isinstance(info.get(name), dict)
+        (name, in_words(info[name]), False)
+        for name in ("options", "recipe")
+        if isinstance(info.get(name), dict)
     ]
     body = part("facts", [row for row in rows if row[1]])
     if settings:
         body += part("folded", "All settings of the method and of training", part("facts", settings))
     return part("section", key, "What ran", body)
-
-
-def _command(held: Any) -> str:
-    return " ".join(map(str, held)) if isinstance(held, list) else str(held or "")
 
 
 def _encoder(info: dict[str, Any]) -> str:
@@ -154,14 +173,22 @@ def _encoder(info: dict[str, Any]) -> str:
 
 
 def _budget(info: dict[str, Any]) -> str:
-    asked = (info.get("budget") or {}).get("asked")
-    if isinstance(asked, dict):
-        return listed([f"{in_words(value)} {name}" for name, value in asked.items() if value is not None] or ["none"])
-    return in_words(asked)
+    asked = (info.get("budget") or {}).get("asked") or {}
+    return ", ".join(f"{in_words(value)} {name}" for name, value in asked.items() if value is not None)
 
 
-def _amounts(steps: float | None, epochs: float | None) -> list[str]:
-    return [f"{count(steps)} steps"] * bool(steps) + [f"each image seen {number(epochs or 0)} times"] * bool(epochs)
+def _machine(machine: dict[str, Any]) -> str:
+    cores = f"{machine['cores']} cores" if machine.get("cores") else None
+    told = (machine.get("processor"), cores, machine.get("gpu"), machine.get("system"))
+    return ", ".join(str(one) for one in told if one)
+
+
+def _length(info: dict[str, Any]) -> str:
+    budget = info.get("budget") or {}
+    told = [f"{count(budget['steps'])} steps"] if budget.get("steps") else []
+    return ", ".join(
+        told + ([f"each image seen {number(budget['epochs'])} times"] if budget.get("epochs") else [])
+    )
 
 
 def _speed(metrics: Sequence[dict[str, Any]]) -> str:
@@ -173,9 +200,15 @@ def _speed(metrics: Sequence[dict[str, Any]]) -> str:
     return f"{count(statistics.median(rates))} views per second{waiting}"
 
 
-def curves(records: Sequence[Record], charts: Sequence[Curve], key: str = "curves", title: str = "Curves") -> Markup:
+def curves(
+    records: Sequence[Record], charts: Sequence[Curve], key: str = "curves", title: str = "Curves"
+) -> Markup:
     """The charts for which the runs logged something; several runs share the axes."""
-    drawn = [part("chart", chart.title, figure, chart.caption) for chart in charts if (figure := _curve(records, chart))]
+    drawn = [
+        part("chart", chart.title, figure, chart.caption)
+        for chart in charts
+        if (figure := _curve(records, chart))
+    ]
     body = part("charts", drawn) if drawn else part("sentence", "Nothing was logged while this run trained.")
     return part("section", key, title, body)
 
@@ -185,10 +218,10 @@ def own_curves(record: Record) -> tuple[Curve, ...]:
     logged = dict.fromkeys(name for row in record.metrics for name in row if name.startswith("held_out/"))
     tasks = tuple(
         Curve(
-            (name, name.removeprefix("held_out/")),
-            "The training task on held-out images",
-            f"How well the task invented for training is solved on images that were not trained on "
-            f"({name.removeprefix('held_out/').replace('_', ' ')}).",
+            (name.removeprefix("held_out/"), name),
+            f"Training task: {name.removeprefix('held_out/').replace('acc_', 'accuracy, ')}",
+            "How well the task invented for training is solved. Held-out images were not trained on, so they "
+            "tell understanding from learning by heart.",
             shares=True,
         )
         for name in logged
@@ -206,13 +239,18 @@ def _curve(records: Sequence[Record], chart: Curve) -> Markup | None:
             if len(points) > 1:
                 x, y = np.array(points, float).T
                 lines.append(figures.Line(_line_label(record, name, len(records) > 1), x, y))
-            if points and name in (record.info.get("levels") or {}):
-                value, label = record.info["levels"][name]
-                levels.append(figures.Level(float(value), str(label)))
+            chance = (record.info.get("chance") or {}).get(name.removeprefix("held_out/"))
+            if points and chance is not None and len(records) == 1:
+                told = percent(chance) if chart.shares else number(chance)
+                levels.append(figures.Level(float(chance), f"guessing: {told}"))
     if not lines:
         return None
     x_label = "epoch (how often each image was seen)" if clock == "epoch" else "step"
-    return Markup(figures.curves(lines, x_label=x_label, alt=f"Chart: {chart.title}", levels=levels, shares=chart.shares))
+    return Markup(
+        figures.curves(
+            lines, x_label=x_label, alt=f"Chart: {chart.title}", levels=levels, shares=chart.shares
+        )
+    )
 
 
 def _line_label(record: Record, name: str, several: bool) -> str:
@@ -232,9 +270,13 @@ def views(record: Record, thumbnails: bool = True, key: str = "views") -> Markup
         picture = figures.contact_sheet(sheet.tiles)
         width = min(960, picture.shape[1] * (max(1, 96 // sheet.tiles.shape[3])))
         uri = figures.data_uri(picture, exact)
-        return part("picture", uri, "Images and their views", sheet.text, exact, width, sheet.columns)
+        return part(
+            "picture", uri, "Images and their views", sheet.text or VIEWS, exact, width, sheet.columns
+        )
 
-    return part("section", key, "What the network sees", _pictured(body) if thumbnails else part("sentence", LEFT_OUT))
+    return part(
+        "section", key, "What the network sees", _pictured(body) if thumbnails else part("sentence", LEFT_OUT)
+    )
 
 
 def panel(record: Record, thumbnails: bool = True, key: str = "method") -> Markup:
@@ -244,7 +286,12 @@ def panel(record: Record, thumbnails: bool = True, key: str = "method") -> Marku
         return Markup()
     mime = {"svg": "image/svg+xml", "png": "image/png"}[held.kind]
     uri = figures.bytes_uri(held.picture, mime)
-    return part("section", key, "The method in one picture", part("panel", uri, f"{record.method} explained", held.text))
+    return part(
+        "section",
+        key,
+        "The method in one picture",
+        part("panel", uri, f"{record.method} explained", held.text),
+    )
 
 
 def retrieval(record: Record, thumbnails: bool = True, key: str = "retrieval") -> Markup:
@@ -256,8 +303,8 @@ def retrieval(record: Record, thumbnails: bool = True, key: str = "retrieval") -
             return part("sentence", "No images were looked up with this encoder.")
         k = found.matches.shape[1]
         caption = (
-            f"Left: an image the encoder was not trained on. Right of it: the {k} training images whose features are "
-            "most similar, most similar first. "
+            f"Left: an image the encoder was not trained on. Right of it: the {k} training images whose "
+            "features are most similar, most similar first. "
         )
         if any(found.query_labels):
             caption += "Solid frame and ✓: same class as the query. Dashed frame and ✗: another class."
@@ -265,7 +312,9 @@ def retrieval(record: Record, thumbnails: bool = True, key: str = "retrieval") -
             caption += "Below each: the cosine similarity, 1 for equal features."
         return part("matches", [_match_row(found, q) for q in range(len(found.queries))], caption)
 
-    return part("section", key, "Most similar images", _pictured(body) if thumbnails else part("sentence", LEFT_OUT))
+    return part(
+        "section", key, "Most similar images", _pictured(body) if thumbnails else part("sentence", LEFT_OUT)
+    )
 
 
 def _match_row(found: pictures.Retrieval, q: int) -> dict[str, Any]:
@@ -281,7 +330,9 @@ def _match_row(found: pictures.Retrieval, q: int) -> dict[str, Any]:
             "score": f"{float(score):.2f}",
             "verdict": ("right" if label == wanted else "wrong") if wanted and label else "",
         }
-        for picture, label, score in zip(found.matches[q], found.match_labels[q], found.similarities[q], strict=True)
+        for picture, label, score in zip(
+            found.matches[q], found.match_labels[q], found.similarities[q], strict=True
+        )
     ]
     return {"query": tile(found.queries[q]) | {"label": wanted}, "matches": matches}
 
@@ -295,10 +346,12 @@ def filters(record: Record, key: str = "filters") -> Markup:
             return part("sentence", "The first layer's filters were not kept.")
         sheet = figures.filter_sheet(weights)
         scale = max(1, min(12, 640 // sheet.shape[1]))
+        whitened = (record.info.get("recipe") or {}).get("stem") == "whitened"
+        told = WHITENED if whitened else LEARNT
         caption = (
-            f"The {len(weights)} filters of the first layer, {weights.shape[2]} × {weights.shape[3]} pixels each: what "
-            "each one looks for in the image. Every filter is scaled by its own largest weight, and mid-grey is zero. "
-            "Edges and colour contrasts are a good sign; pure noise means that the layer has hardly learnt."
+            f"The {len(weights)} filters of the first layer, {weights.shape[2]} × {weights.shape[3]} pixels "
+            "each: what each one looks for in the image, scaled by its own largest weight; mid-grey is "
+            f"zero. {told}"
         )
         uri = figures.data_uri(sheet, exact=True)
         return part("picture", uri, "Filters of the first layer", caption, True, scale * sheet.shape[1], ())

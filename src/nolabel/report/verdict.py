@@ -31,26 +31,27 @@ class Verdict:
 
 
 def judge(rows: Sequence[Row], subject: str) -> Verdict:
-    """The verdict on `subject`, from its row of the first protocol there is (linear before kNN before others).
+    """The verdict on `subject`, from its row of the first protocol there is: linear, then kNN, then others.
 
-    "Better" and "worse" mean: than random weights of the same architecture, by a paired test with p < 0.05 or,
-    where there is none, by 95 % intervals that do not overlap.
+    "Better" and "worse" mean: than random weights of the same architecture, by a paired test with p < 0.05 or
+    (where there is none) by 95 % intervals that do not overlap.
     """
     main = _main_row(rows, subject)
     if main is None:
         return _without_accuracy(rows, subject)
     random = untrained_row(rows, main)
-    others = [
-        row for name in BASELINES if (row := find(rows, name, main.protocol, main.metric)) is not None
-    ]
+    others = [row for name in BASELINES if (row := find(rows, name, main.protocol, main.metric)) is not None]
     if random is None:
         tone, title = "unknown", "Measured, but not against random weights"
         conclusion = (
-            "Random weights of the same network were not measured, so this number does not show that training helped."
+            "Random weights of the same network were not measured, so this number does not show that "
+            "training helped."
         )
     else:
         tone, title, conclusion = _against_random(rows, main, random)
     ahead = [row for row in others if row.value >= main.value]
+    if ahead and tone == "better":
+        title += ", but a baseline without training does as well"
     return Verdict(tone, title, (_numbers(main, random, others), conclusion, *map(_ahead, ahead)))
 
 
@@ -90,7 +91,9 @@ def _with_interval(row: Row) -> str:
 def paired_difference(rows: Sequence[Row], main: Row, against: str) -> Row | None:
     """The paired comparison of `main` with `against`, where it was made."""
     same = [row for row in rows if (row.subject, row.protocol) == (main.subject, main.protocol)]
-    return next((row for row in same if row.metric == main.metric + DIFFERENCE and row.against == against), None)
+    return next(
+        (row for row in same if row.metric == main.metric + DIFFERENCE and row.against == against), None
+    )
 
 
 def _against_random(rows: Sequence[Row], main: Row, random: Row) -> tuple[Tone, str, str]:
@@ -118,8 +121,8 @@ def _against_random(rows: Sequence[Row], main: Row, random: Row) -> tuple[Tone, 
     return (
         "worse",
         "Worse than random weights",
-        f"That is {size}, a difference larger than chance explains ({evidence}): for this task the untrained network "
-        "is the better choice.",
+        f"That is {size}, a difference larger than chance explains ({evidence}): for this task the "
+        "untrained network is the better choice.",
     )
 
 
@@ -132,8 +135,8 @@ def _apart(a: Row, b: Row) -> bool:
 def _ahead(row: Row) -> str:
     name = BASELINES[row.subject]
     return (
-        f"{name[0].upper()}{name[1:]}, which needs no training, does at least as well ({_with_interval(row)}): "
-        "say so wherever you quote this encoder."
+        f"{name[0].upper()}{name[1:]}, which needs no training, does at least as well, with "
+        f"{_with_interval(row)}: say so wherever you quote this encoder."
     )
 
 
@@ -143,9 +146,12 @@ def _without_accuracy(rows: Sequence[Row], subject: str) -> Verdict:
         return Verdict(
             "unknown",
             "Not evaluated",
-            ("Nothing has been measured on held-out images, so nothing is known of what this encoder is worth: run "
-             "`nolabel evaluate` on this folder with labelled images.",),
+            (
+                "Nothing has been measured on held-out images, so nothing is known of what this encoder is "
+                "worth: run nolabel evaluate with labelled images.",
+            ),
         )
+    told = dict.fromkeys(str(row.setting["verdict"]) for row in own if row.setting.get("verdict"))
     values = listed(f"{METRICS_IN_WORDS.get(row.metric, row.metric)} {number(row.value)}" for row in own)
     protocols = listed(dict.fromkeys(protocol_in_words(row.protocol) for row in own))
     return Verdict(
@@ -153,7 +159,8 @@ def _without_accuracy(rows: Sequence[Row], subject: str) -> Verdict:
         "No labels, so no accuracy",
         (
             f"Without labels only the features themselves can be described ({protocols}: {values}).",
-            "They show whether the features collapsed, not whether they are useful: a few hundred labelled images "
-            "given with --labels are enough to know.",
+            *told,
+            "They show whether the features collapsed, not whether they are useful: a few hundred labelled "
+            "images given with --labels are enough to know.",
         ),
     )

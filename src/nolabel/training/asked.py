@@ -33,6 +33,11 @@ def build_options(kind: type, values: Mapping[str, Any]) -> Any:
     )
 
 
+def recipe_of(values: Mapping[str, Any]) -> Recipe:
+    """The recipe from values as JSON gives them."""
+    return build_options(Recipe, values)
+
+
 def check_same(
     asked: Mapping[str, Any], defaults: Mapping[str, Any], recorded: Mapping[str, Any], folder: Any
 ) -> None:

@@ -12,10 +12,12 @@ import torch
 
 from nolabel import catalog
 from nolabel.data.store import ImageStore
+from nolabel.encoders import base
+from nolabel.encoders._initial import seeded
 from nolabel.errors import DataError, UsageError
 from nolabel.methods.base import DataInfo, Method, Recipe
 from nolabel.runs import Run
-from nolabel.training.asked import build_options, check_same, fitted, plain_values, repeat_command
+from nolabel.training.asked import build_options, check_same, fitted, plain_values, recipe_of, repeat_command
 from nolabel.training.budget import Budget
 from nolabel.training.launch import external, is_first, world_size
 from nolabel.training.progress import Progress
@@ -64,6 +66,8 @@ def start(request: Request) -> tuple[Run, Work, ImageStore]:
         recipe = _recipe(request, kind, options, DataInfo(len(train), size))
         budget = Budget(**(request.length or {"epochs": recipe.epochs}))
         work = _work(request, plain_values(options), recipe, budget, size, torch.get_num_threads())
+        with seeded(work.seed, "init"):
+            base.build(work.encoder, size)  # a wrong name is told before anything is written
         if is_first():
             _describe(run, request, work, store, train, opened_at)
     except BaseException:
@@ -88,7 +92,7 @@ def go_on(request: Request, *, extend: bool) -> tuple[Run, Work, ImageStore]:
                 "another run with --out."
             )
         kind = catalog.load("methods", info["method"], Method)
-        recipe = Recipe(**{k: tuple(v) if isinstance(v, list) else v for k, v in info["recipe"].items()})
+        recipe = recipe_of(info["recipe"])
         asked = request.length if extend else info["budget"]["asked"]
         if extend:
             run.info["budget"] = {"asked": asked, "start": info["budget"]["steps"]}
@@ -109,7 +113,7 @@ def settle(run: Run) -> None:
     """Write the command that repeats the run, once its length is known."""
     if "steps" in run.info["budget"] and "numerics" in run.info and not run.info["budget"].get("start"):
         kind = catalog.load("methods", run.info["method"], Method)
-        flat = run.info | {"lr": peak_rate(Recipe(**run.info["recipe"]))}
+        flat = run.info | {"lr": peak_rate(recipe_of(run.info["recipe"]))}
         run.update(repeat=repeat_command(flat, plain_values(kind.Options())))
 
 
@@ -212,7 +216,7 @@ def _describe(
 
 def _check_same(request: Request, info: Mapping[str, Any]) -> None:
     """Settings that were named must be those that the run began with, as asked or as resolved."""
-    recipe = Recipe(**info["recipe"])
+    recipe = recipe_of(info["recipe"])
     resolved = {**info, "batch_size": recipe.batch_size, "lr": peak_rate(recipe), **info.get("numerics", {})}
     named = {name: value for name, value in request.asked.items() if value != info["asked"].get(name)}
     check_same(named, DEFAULTS, resolved, request.out)

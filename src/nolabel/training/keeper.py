@@ -47,6 +47,10 @@ class Keeper:
             _statistics.reestimate_batchnorm(encoder, self._images(IMAGES_AT_END if final else IMAGES))
         return encoder
 
+    def finite(self) -> bool:
+        """Whether all weights are: an update can spoil them although its loss was finite."""
+        return all(bool(p.isfinite().all()) for p in self.method.parameters())
+
     def _images(self, count: int) -> Iterator[Tensor]:
         for indices in self._order[:count].split(BATCH):
             yield plain.whole(self.store.batch(indices), self.size)

@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
-from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.strategies.ddp import DDPStrategy
 
 from nolabel import errors
 from nolabel.errors import NolabelError, RunError, UsageError

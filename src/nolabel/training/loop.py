@@ -177,8 +177,7 @@ class _Job:
                 if not (logged or ending):
                     continue
                 if (broken := bad.step()) is not None:
-                    at = rate(broken, total, settings.recipe, begin)
-                    raise not_finite(broken, at, settings.numerics.precision, kept)
+                    raise self._not_finite(broken, total, kept)
                 row = recorder.scalars(found, feed.waited, done) | {"lr": lr}
                 due = time.monotonic() - saved >= settings.checkpoint_seconds
                 encoder = None
@@ -189,12 +188,18 @@ class _Job:
                     self._name_collapse(row, done)
                 recorder.write(done, done / self.epoch, row)
                 if encoder is not None and (due or ending or done == total):
+                    if not self.keeper.finite():
+                        raise self._not_finite(step, total, kept)
                     self.keeper.save(self.optimizer, fabric, done, recorder.seconds, encoder)
                     kept, saved = done, time.monotonic()
                 recorder.skip()
                 if ending:
                     break
         return Outcome(done, done < total, recorder.seconds, row)
+
+    def _not_finite(self, step: int, total: int, kept: int) -> RunError:
+        lr = rate(step, total, self.settings.recipe, self.run.info["budget"].get("start", 0))
+        return not_finite(step, lr, self.settings.numerics.precision, kept)
 
     def _ending(self, asked: bool, logged: bool) -> bool:
         """Whether to stop after this step; several processes agree on it at logged steps."""

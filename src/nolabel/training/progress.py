@@ -21,7 +21,7 @@ class Progress:
         """One sentence on a line of its own."""
         self._console.print(Text(sentence), soft_wrap=True)
 
-    def show(self, row: dict[str, Any], total: int) -> None:
+    def show(self, row: dict[str, Any], total: int, seconds_left: float) -> None:
         """Replace the live line by what `row` (of `metrics.jsonl`) says."""
         self._health |= {key: row[key] for key in SHOWN if key in row}
         if not self._console.is_terminal or "loss" not in row:
@@ -29,7 +29,7 @@ class Progress:
         if self._live is None:
             self._live = Live(console=self._console, transient=True, auto_refresh=False)
             self._live.start()
-        self._live.update(Text(describe(row, total, self._health), no_wrap=True), refresh=True)
+        self._live.update(Text(describe(row, total, seconds_left, self._health), no_wrap=True), refresh=True)
 
     def close(self) -> None:
         """Leave the terminal as it was."""
@@ -38,14 +38,14 @@ class Progress:
             self._live = None
 
 
-def describe(row: dict[str, Any], total: int, health: dict[str, float]) -> str:
+def describe(row: dict[str, Any], total: int, seconds_left: float, health: dict[str, float]) -> str:
     """The live line: step, loss, views a second, time waiting for data, time left, health."""
     parts = [
         f"step {row['step']:,}/{total:,}",
         f"loss {row['loss']:.3f}",
         f"{row['views_per_second']:,.0f} views/s",
         f"waiting {row['wait']:.0%}",
-        f"{clock(row['seconds_left'])} left",
+        f"{clock(seconds_left)} left",
         *(SHOWN[key].format(value) for key, value in health.items()),
     ]
     return "  ".join(parts)

@@ -42,6 +42,7 @@ class Recorder:
         self._begin = time.perf_counter() - seconds
         self._last = (time.perf_counter(), 0.0)
         self._views = self._steps = 0
+        self._left = 0.0
         self._board = _open_board(run.folder) if board and fabric.is_global_zero else None
 
     @property
@@ -66,8 +67,8 @@ class Recorder:
         rates = {
             "views_per_second": round(self._views * self.fabric.world_size / taken, 1),
             "wait": round((waited - self._last[1]) / taken, 4),
-            "seconds_left": round((self.total - step) * taken / self._steps, 1),
         }
+        self._left = (self.total - step) * taken / self._steps
         self._last, self._views, self._steps = (now, waited), 0, 0
         return dict(zip(names, values, strict=True)) | rates
 
@@ -81,8 +82,7 @@ class Recorder:
             return
         place = {"step": step, "epoch": round(epoch, 4), "progress": round(step / self.total, 6)}
         row = place | {"seconds": round(self.seconds, 2)} | row
-        self.progress.show(row, self.total)
-        row.pop("seconds_left", None)
+        self.progress.show(row, self.total, self._left)
         self.run.append_metrics(row)
         if self._board is not None:
             for name, value in row.items():
@@ -94,18 +94,13 @@ class Recorder:
             self._board.close()
 
 
-def not_finite(step: int, lr: float, precision: str, kept: int | None) -> RunError:
+def not_finite(step: int, lr: float, precision: str, kept: int) -> RunError:
     """The error for a loss that is not finite at `step`; `kept` is the step of the last good checkpoint."""
     half = precision not in ("32-true", "64-true")
     remedy = "lower --lr" + (" or name --precision 32-true" if half else "")
-    left = (
-        f"the checkpoint of step {kept} and its encoder are kept"
-        if kept is not None
-        else "there is no checkpoint yet"
-    )
     return RunError(
         f"The loss is not finite at step {step} (learning rate {lr:.3g}, {precision}), most likely because the rate is "
-        f"too high: {remedy} and start again; {left}."
+        f"too high: {remedy} and start again; the checkpoint of step {kept} and its encoder are kept."
     )
 
 

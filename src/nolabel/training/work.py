@@ -3,7 +3,7 @@
 import platform
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -128,11 +128,13 @@ def _numerics(
     work: Work, method: Method, images: ImageStore, fabric: Fabric, run: Run, progress: Progress
 ) -> Numerics:
     """As recorded, or as measured by the first process, and then recorded."""
-    recorded = run.info.get("numerics")
-    if recorded is None and fabric.is_global_zero:
-        recorded = vars(_measured(work, method, images, fabric, progress))
-        run.update(numerics=recorded, **recorded)
-    return Numerics(**fabric.broadcast(recorded))
+    if "numerics" in run.info:
+        return Numerics(**run.info["numerics"])
+    measured = None
+    if fabric.is_global_zero:
+        measured = _measured(work, method, images, fabric, progress)
+        run.update(numerics=asdict(measured), **asdict(measured))
+    return fabric.broadcast(measured)
 
 
 def _measured(work: Work, method: Method, images: ImageStore, fabric: Fabric, progress: Progress) -> Numerics:

@@ -1,1 +1,1 @@
-"""What the networks see: every operation draws its randomness first, then is applied purely and in batches."""
+"""What the networks see: an operation draws its randomness first, then is applied purely, in batches."""

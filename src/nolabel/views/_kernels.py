@@ -1,4 +1,4 @@
-"""The compiled form of the views for the CPU: built from _kernels.c at first use, kept in the user's cache folder."""
+"""The compiled views for the CPU: built from _kernels.c at first use, kept in the user's cache folder."""
 
 import ctypes
 import functools
@@ -10,7 +10,7 @@ import shutil
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -24,7 +24,9 @@ from nolabel.runs import write_atomically
 from nolabel.views._resample import Axis
 
 SOURCE = Path(__file__).with_name("_kernels.c")
-FLAGS = "-O3 -march=native -std=gnu99 -ffp-contract=fast -fno-math-errno -fno-trapping-math -shared -fPIC".split()
+ROUNDING = ["-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"]
+NATIVE = "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native"
+FLAGS = ["-std=gnu99", "-O3", NATIVE, *ROUNDING, "-shared", "-fPIC"]
 NO_MEMORY, OUTSIDE = 1, 2
 """what the C code returns"""
 
@@ -46,15 +48,20 @@ class Task(ctypes.Structure):
     ]
 
 
-DTYPES = {"flip": torch.bool, "jitter": torch.bool, "grey": torch.bool, "blur": torch.bool, "order": torch.int64}
+DTYPES = {**dict.fromkeys(("flip", "jitter", "grey", "blur"), torch.bool), "order": torch.int64}
 """of the drawn tensors; the others are float32"""
 
 
 def usable(source: Tensor) -> bool:
-    """Whether the compiled form can take images or bytes that lie in `source`."""
+    """Whether the compiled form can take `source`: packed bytes (P,) or images (B, 3, H, W).
+
+    NOLABEL_KERNELS=0 in the environment turns it off.
+    """
     if source.device.type != "cpu" or source.requires_grad or os.environ.get("NOLABEL_KERNELS") == "0":
         return False
-    return source.dtype in (torch.uint8, torch.float32) and library() is not None
+    packed = source.ndim == 1 and source.dtype == torch.uint8
+    colour = source.ndim == 4 and source.dtype == torch.float32 and source.shape[1] == 3
+    return (packed or colour) and library() is not None
 
 
 def read(
@@ -65,8 +72,9 @@ def read(
     drawn: Mapping[str, Tensor],
     memory_format: torch.memory_format,
 ) -> Tensor:
-    """The images resampled along both axes, then the stages whose keys are in `drawn`: float32 (B, 3, h, w)."""
-    fields = {"pixels": images.pixels, "offsets": images.offsets, "heights": images.heights, "widths": images.widths}
+    """The images resampled, then through the stages whose keys are in `drawn`: float32 (B, 3, h, w)."""
+    fields = images._asdict()
+    del fields["indices"]
     for name, axis in ("rows", rows), ("columns", columns):
         fields |= {f"{name}_{key}": value for key, value in axis._asdict().items()}
     out = torch.empty(images.size, 3, *size, memory_format=memory_format)
@@ -74,7 +82,7 @@ def read(
 
 
 def change(images: Tensor, drawn: Mapping[str, Tensor]) -> Tensor:
-    """A copy of float32 images (B, 3, h, w) after the stages whose keys are in `drawn`."""
+    """A copy of the images, float32 (B, 3, h, w), through the stages whose keys are in `drawn`."""
     return _run({"images": images}, drawn, torch.empty(images.shape), channels_last=False)
 
 
@@ -84,6 +92,9 @@ def _run(fields: dict[str, Tensor], drawn: Mapping[str, Tensor], out: Tensor, ch
     assert compiled is not None
     stages = {name: t.to("cpu", DTYPES.get(name, torch.float32)) for name, t in drawn.items()}
     held = {name: tensor.contiguous() for name, tensor in (fields | stages).items()}
+    n = out.shape[0]
+    if wrong := [name for name, tensor in held.items() if name != "pixels" and tensor.shape[0] != n]:
+        raise ValueError(f"There are {n} images but {held[wrong[0]].shape[0]} values of {wrong[0]!r}.")
     task = Task(
         **{name: tensor.data_ptr() for name, tensor in held.items()},
         pixel_bytes=held["pixels"].numel() if "pixels" in held else 0,
@@ -93,7 +104,7 @@ def _run(fields: dict[str, Tensor], drawn: Mapping[str, Tensor], out: Tensor, ch
         channels_last=channels_last,
         out=out.data_ptr(),
     )
-    n, threads = out.shape[0], min(torch.get_num_threads(), out.shape[0])
+    threads = min(torch.get_num_threads(), n)
     parts = [(n * i // threads, n * (i + 1) // threads) for i in range(threads)]
     others = [_pool().submit(compiled, ctypes.byref(task), *part) for part in parts[1:]]
     own = [compiled(ctypes.byref(task), *part) for part in parts[:1]]
@@ -115,7 +126,7 @@ if hasattr(os, "register_at_fork"):
 
 
 @functools.cache
-def library() -> "ctypes._FuncPointer | None":  # pyright: ignore[reportPrivateUsage]
+def library() -> Callable[..., int] | None:
     """`nolabel_views` of the compiled kernels, or None, with one notice, where they cannot be built."""
     try:
         try:
@@ -124,8 +135,8 @@ def library() -> "ctypes._FuncPointer | None":  # pyright: ignore[reportPrivateU
             loaded = ctypes.CDLL(str(_compiled(again=True)))
     except (OSError, RunError, subprocess.SubprocessError) as error:
         warnings.warn(
-            f"Views run in plain PyTorch, several times slower, because their C code could not be built ({error}): "
-            "install gcc or clang, or name a compiler in CC.",
+            "Views run in plain PyTorch, several times slower, because their C code could not be built "
+            f"({error}): it needs gcc or clang, as cc or named in CC, and a writable {cache.folder()}.",
             stacklevel=2,
         )
         return None
@@ -135,7 +146,7 @@ def library() -> "ctypes._FuncPointer | None":  # pyright: ignore[reportPrivateU
 
 
 def _compiled(again: bool = False) -> Path:
-    """The shared library for this source, compiler and processor; compiled where the cache does not hold it."""
+    """The library for this source, compiler and processor; compiled where the cache does not hold it."""
     command = shlex.split(os.environ.get("CC", "cc"))
     if shutil.which(command[0]) is None:
         raise FileNotFoundError(f"no compiler {command[0]!r}")
@@ -153,7 +164,7 @@ def _compiled(again: bool = False) -> Path:
 
 
 def _processor() -> str:
-    """What `-march=native` depends on."""
+    """What code for the native processor depends on."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

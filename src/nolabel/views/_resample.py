@@ -1,7 +1,7 @@
 """Antialiased bilinear resampling of packed images of mixed sizes: the eager form, on any device.
 
-The triangle filter and its window are those of `torch.nn.functional.interpolate(mode="bilinear", antialias=True)`:
-support = max(scale, 1), taps cut at the edge of the source, weights normalised to sum 1.
+The triangle filter and its window are those of `torch.nn.functional.interpolate(mode="bilinear",
+antialias=True)`: support = max(scale, 1), taps cut at the edge of the source, weights normalised to sum 1.
 """
 
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from nolabel.data.batch import ImageBatch
 
 
 class Axis(NamedTuple):
-    """How one axis of B images is read: output i has its centre at `scale * (first + i + 0.5)` in the source."""
+    """How one axis of B images is read: output i is centred on `scale * (first + i + 0.5)` of the source."""
 
     start: Tensor
     """int64 (B,), first source pixel that may be read"""
@@ -31,7 +31,7 @@ class Axis(NamedTuple):
 
 
 class Taps(NamedTuple):
-    """The filter of one axis: output i of image b is the sum over k of weight[b, i, k] * source[low[b, i] + k]."""
+    """One axis: output i of image b is the sum of weight[b, i, k] * source[low[b, i] + k] over k."""
 
     low: Tensor
     """int64 (B, out), relative to the axis's start"""
@@ -55,8 +55,10 @@ def taps(axis: Axis, out: int) -> Taps:
     return Taps(low, high, weight / weight.sum(-1, keepdim=True))
 
 
-def resample(images: ImageBatch, rows: Axis, columns: Axis, size: tuple[int, int], flip: Tensor | None) -> Tensor:
-    """float32 (B, h, w, 3) in [0, 1]: columns first, then rows, one gather a tap; True in `flip` mirrors left-right."""
+def resample(
+    images: ImageBatch, rows: Axis, columns: Axis, size: tuple[int, int], flip: Tensor | None
+) -> Tensor:
+    """float32 (B, h, w, 3) in [0, 1]: columns first, then rows; mirrored where `flip` (B,) is True."""
     height, width = size
     down, across = taps(rows, height), taps(columns, width)
     if flip is not None:

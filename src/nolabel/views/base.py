@@ -1,8 +1,8 @@
 """What the view operations share: draws with one value an image, and their shape for broadcasting.
 
-Every operation is a pair. `draw_x(n, generator, ...)` returns all its randomness as small CPU tensors whose axis 0
-is the image, under names no other operation uses, so that the draws of a pipeline merge into one dict. `x(images,
-...)` is pure: float32 (B, 3, H, W) in [0, 1] in and out, on any device.
+Every operation is a pair. `draw_x(n, generator, ...)` returns all its randomness as small CPU tensors whose
+axis 0 is the image, under names no other operation uses, so that the draws of a pipeline merge into one dict.
+`x(images, ...)` is pure: float32 (B, 3, H, W) in [0, 1] in and out, on any device.
 """
 
 import torch

@@ -1,6 +1,7 @@
 """Colour views: SimCLR's jitter in a random order of its four operations, and greyscale.
 
-Each operation equals torchvision's on float images for the same parameter; here it differs from image to image.
+Each operation equals torchvision's on float images for the same parameter; here it differs from image to
+image.
 """
 
 import torch
@@ -33,7 +34,7 @@ def saturation(images: Tensor, factor: Tensor) -> Tensor:
 
 
 def hue(images: Tensor, shift: Tensor) -> Tensor:
-    """The hue moved by `shift` (B,) in [-0.5, 0.5] of the hue circle; saturation and value of HSV are kept."""
+    """The hue moved by `shift` (B,) in [-0.5, 0.5] of its circle; saturation and value of HSV are kept."""
     red, green, blue = images.unbind(1)
     high, low = images.amax(1), images.amin(1)
     spread = high - low
@@ -71,10 +72,10 @@ def draw_jitter(
 ) -> dict[str, Tensor]:
     """Colour jitter of n images with probability `p` each (SimCLR, appendix A; the default is strength 1).
 
-    Factors are uniform in [max(0, 1 - x), 1 + x], the hue's shift in [-hue, hue], the order of the four operations
-    uniform over the 24. `additive` shifts the brightness by U[-x, x] instead of multiplying it (SimCLR's first code).
-    Keys: jitter, bool (n,); brightness, shift, contrast, saturation, hue, float32 (n,); order, int64 (n, 4), the
-    operation (see OPERATIONS) that comes first, second, ...
+    Factors are uniform in [max(0, 1 - x), 1 + x], the hue's shift in [-hue, hue], the order of the four
+    operations uniform over the 24. `additive` shifts the brightness by U[-x, x] instead of multiplying it
+    (SimCLR's first code). Keys: jitter, bool (n,); brightness, shift, contrast, saturation, hue, float32
+    (n,); order, int64 (n, 4), the operation (see OPERATIONS) that comes first, second, ...
     """
     factor = uniform(n, max(0.0, 1 - brightness), 1 + brightness, generator)
     shift = uniform(n, -brightness, brightness, generator)

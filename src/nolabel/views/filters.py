@@ -17,7 +17,7 @@ from nolabel.views.base import coin, per_image, uniform
 def draw_blur(
     n: int, generator: torch.Generator, sigma: tuple[float, float] = (0.1, 2.0), p: float = 0.5
 ) -> dict[str, Tensor]:
-    """Gaussian blur with probability `p`: blur, bool (n,); sigma in pixels, float32 (n,) (SimCLR, appendix A)."""
+    """Gaussian blur with probability `p` (SimCLR, appendix A): blur, bool (n,); sigma in pixels (n,)."""
     return {"blur": coin(n, p, generator), "sigma": uniform(n, *sigma, generator)}
 
 
@@ -36,7 +36,8 @@ def gaussian(sigma: Tensor, radius: int) -> Tensor:
 def blur(images: Tensor, drawn: dict[str, Tensor], padding: Literal["reflect", "zero"] = "reflect") -> Tensor:
     """The images whose coin shows blur, blurred with their sigma; the others as they are.
 
-    With "reflect" equal to torchvision's `gaussian_blur`; "zero" is the released SimCLR code, which darkens borders.
+    With "reflect" equal to torchvision's `gaussian_blur`; "zero" is the released SimCLR code, which darkens
+    borders.
     """
     radius = blur_radius(min(images.shape[-2:]))
     taps = gaussian(drawn["sigma"], radius)
@@ -54,8 +55,10 @@ def blur(images: Tensor, drawn: dict[str, Tensor], padding: Literal["reflect", "
     return torch.where(per_image(drawn["blur"], images), result, images)
 
 
-def draw_cutout(n: int, generator: torch.Generator, side: tuple[float, float] = (0.25, 0.5)) -> dict[str, Tensor]:
-    """One square an image: cutout, float32 (n, 3): side as a share of the image's, place (row, column) in [0, 1)."""
+def draw_cutout(
+    n: int, generator: torch.Generator, side: tuple[float, float] = (0.25, 0.5)
+) -> dict[str, Tensor]:
+    """One square an image: cutout, float32 (n, 3): share of the side, place (row, column) in [0, 1)."""
     sides = uniform(n, *side, generator)
     return {"cutout": torch.cat([sides[:, None], torch.rand(n, 2, generator=generator)], 1)}
 
@@ -82,7 +85,9 @@ def sobel(images: Tensor) -> Tensor:
     return (across.square() + down.square()).sqrt() / math.sqrt(32)
 
 
-def draw_noise(n: int, generator: torch.Generator, sigma: tuple[float, float] = (0.0, 0.1)) -> dict[str, Tensor]:
+def draw_noise(
+    n: int, generator: torch.Generator, sigma: tuple[float, float] = (0.0, 0.1)
+) -> dict[str, Tensor]:
     """Noise of n images: noise_sigma, float32 (n,); noise_seed, int64 (n,) in [0, 2**31)."""
     return {
         "noise_sigma": uniform(n, *sigma, generator),
@@ -91,19 +96,20 @@ def draw_noise(n: int, generator: torch.Generator, sigma: tuple[float, float] = 
 
 
 def noise(images: Tensor, drawn: dict[str, Tensor]) -> Tensor:
-    """Independent N(0, sigma^2) added to every value, clipped to [0, 1]; the noise follows from the image's seed.
+    """Independent N(0, sigma^2) added to every value, clipped to [0, 1]; it follows from the image's seed.
 
-    Two hashed numbers of (seed, position) go through the Box-Muller transform, so the draw stays one number an image.
+    Two hashed numbers of (seed, position) go through the Box-Muller transform, so the draw stays one number
+    an image.
     """
     seed = drawn["noise_seed"].to(images.device)[:, None]
     position = torch.arange(images[0].numel(), device=images.device)
     first, second = ((_hash(_hash(seed + stream) + position) + 0.5) / 2**32 for stream in (0, 2**31))
-    normal = (-2 * first.double().log()).sqrt() * (2 * math.pi * second.double()).cos()
-    return (images + per_image(drawn["noise_sigma"], images) * normal.float().view_as(images)).clamp(0, 1)
+    normal = (-2 * first.log()).sqrt() * (2 * math.pi * second).cos()
+    return (images + per_image(drawn["noise_sigma"], images) * normal.view_as(images)).clamp(0, 1)
 
 
 def _hash(x: Tensor) -> Tensor:
-    """A bijection of 32-bit numbers held in int64 that leaves no visible order (two multiply-xorshift rounds)."""
+    """A bijection of 32-bit numbers (in int64) that leaves no visible order: two multiply-xorshift rounds."""
     for factor in (0x7FEB352D, 0x846CA68B):
         x = (x ^ (x >> 16)) * factor & 0xFFFFFFFF
     return x ^ (x >> 16)

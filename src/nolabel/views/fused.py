@@ -16,8 +16,8 @@ def simclr_view(
 ) -> Tensor:
     """One view of each image: float32 (B, 3, size, size) in [0, 1] (SimCLR, section 3 and appendix A).
 
-    `drawn` merges `draw_crop` with any of `draw_flip`, `draw_jitter`, `draw_grey` and `draw_blur`; an operation that
-    was not drawn is left out. Equal to these operations one after another.
+    `drawn` merges `draw_crop` with any of `draw_flip`, `draw_jitter`, `draw_grey` and `draw_blur`; an
+    operation that was not drawn is left out. Equal to these operations one after another.
     """
     boxes = geometry.boxes(drawn, images.heights, images.widths)
     if _kernels.usable(images.pixels):

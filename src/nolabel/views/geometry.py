@@ -24,36 +24,37 @@ def draw_crop(
 ) -> dict[str, Tensor]:
     """Random resized crops of n images whose sizes are not known yet; `boxes` resolves them.
 
-    The share of the area is uniform in `area`, the logarithm of width / height uniform between those of `aspect`
-    (SimCLR, section 3 and appendix A; torchvision's RandomResizedCrop). Keys: crop_area (n, 10), crop_log_aspect
-    (n, 10), crop_place (n, 2) in [0, 1), crop_limits (n, 2).
+    The share of the area is uniform in `area`, the logarithm of width / height uniform between those of
+    `aspect` (SimCLR, section 3 and appendix A; torchvision's RandomResizedCrop). Keys: crop_area (n, 10),
+    crop_log_aspect (n, 10), crop_place (n, 2) in [0, 1), crop_limits (n, 2).
     """
     low, high = math.log(aspect[0]), math.log(aspect[1])
     return {
         "crop_area": uniform(n * TRIALS, *area, generator).view(n, TRIALS),
         "crop_log_aspect": uniform(n * TRIALS, low, high, generator).view(n, TRIALS),
         "crop_place": torch.rand(n, 2, generator=generator),
-        "crop_limits": torch.tensor(aspect).expand(n, 2).clone(),
+        "crop_limits": torch.tensor(aspect, dtype=torch.float64).expand(n, 2).clone(),
     }
 
 
 def boxes(drawn: dict[str, Tensor], heights: Tensor, widths: Tensor) -> Tensor:
     """The drawn crops of images of these sizes (B,): int64 (B, 4) with columns top, left, height, width.
 
-    The first of the ten trials that fits is taken; if none does, the largest central crop within the limits of the
-    aspect. Rules and rounding are those of torchvision's RandomResizedCrop.
+    The first of the ten trials that fits is taken; if none does, the largest central crop within the limits
+    of the aspect. Rules and rounding are those of torchvision's RandomResizedCrop.
     """
     device = heights.device
-    drawn = {k: drawn[k].to(device).double() for k in ("crop_area", "crop_log_aspect", "crop_place", "crop_limits")}
-    area = drawn["crop_area"] * (heights * widths)[:, None]
-    aspect = drawn["crop_log_aspect"].exp()
+    exact = torch.float32 if device.type == "mps" else torch.float64  # there are no doubles on MPS
+    keys = ("crop_area", "crop_log_aspect", "crop_place", "crop_limits")
+    share, log_aspect, place, limits = (drawn[key].to(device, exact) for key in keys)
+    area, aspect = share * (heights * widths)[:, None], log_aspect.exp()
     w, h = (area * aspect).sqrt().round().long(), (area / aspect).sqrt().round().long()
     fits = (w > 0) & (w <= widths[:, None]) & (h > 0) & (h <= heights[:, None])
     first = fits.int().argmax(1, keepdim=True)
     w, h, found = w.gather(1, first)[:, 0], h.gather(1, first)[:, 0], fits.any(1)
-    top, left = (drawn["crop_place"] * torch.stack([heights - h + 1, widths - w + 1], 1)).long().unbind(1)
+    top, left = (place * torch.stack([heights - h + 1, widths - w + 1], 1)).long().unbind(1)
 
-    narrow, wide = drawn["crop_limits"].unbind(1)
+    narrow, wide = limits.unbind(1)
     h_whole = torch.where(widths < narrow * heights, (widths / narrow).round().long(), heights)
     w_whole = torch.where(widths > wide * heights, (heights * wide).round().long(), widths)
     central = torch.stack([(heights - h_whole) // 2, (widths - w_whole) // 2, h_whole, w_whole], 1)
@@ -75,9 +76,9 @@ def crop_resize(
 ) -> Tensor:
     """Each image's box, resized to `size` (a side, or height and width): float32 (B, 3, h, w) in [0, 1].
 
-    Bilinear, antialiased where it shrinks; equal to torchvision's `resized_crop(antialias=True)` on float images,
-    followed by `horizontal_flip` where `flip` (B,) is True. `boxes` int64 (B, 4): top, left, height, width, inside
-    the image.
+    Bilinear, antialiased where it shrinks; equal to torchvision's `resized_crop(antialias=True)` on float
+    images, followed by `horizontal_flip` where `flip` (B,) is True. `boxes` int64 (B, 4): top, left, height,
+    width, inside the image.
     """
     height, width = (size, size) if isinstance(size, int) else size
     top, left, h, w = boxes.to(images.device).unbind(1)
@@ -93,7 +94,7 @@ def read(
     flip: Tensor | None = None,
     memory_format: torch.memory_format = torch.contiguous_format,
 ) -> Tensor:
-    """The images resampled along both axes: float32 (B, 3, h, w) in [0, 1]; what crop and plain reading share."""
+    """The images resampled along both axes, what crops and plain reading share: float32 (B, 3, h, w)."""
     if _kernels.usable(images.pixels):
         drawn = {} if flip is None else {"flip": flip}
         return _kernels.read(images, rows, columns, size, drawn, memory_format)
@@ -112,7 +113,9 @@ def flip(images: Tensor, drawn: dict[str, Tensor]) -> Tensor:
     return torch.where(per_image(drawn["flip"], images), images.flip(-1), images)
 
 
-def draw_turn(n: int, generator: torch.Generator, choices: tuple[int, ...] = (0, 1, 2, 3)) -> dict[str, Tensor]:
+def draw_turn(
+    n: int, generator: torch.Generator, choices: tuple[int, ...] = (0, 1, 2, 3)
+) -> dict[str, Tensor]:
     """Quarter turns, uniform over `choices`: turn, int64 (n,). SimCLR's study uses (1, 2, 3)."""
     return {"turn": torch.tensor(choices)[torch.randint(len(choices), (n,), generator=generator)]}
 
@@ -127,7 +130,7 @@ def turn(images: Tensor, k: Tensor) -> Tensor:
 
 
 def all_turns(images: Tensor) -> Tensor:
-    """The four turns of every square image, adjacent: (4B, C, S, S), item 4b + k is image b turned by k quarters.
+    """The four turns of every square image, adjacent: (4B, C, S, S); item 4b + k is image b turned by k.
 
     Labels are then (0, 1, 2, 3, 0, 1, 2, 3, ...) (Gidaris et al. 2018, section 3 and the released code).
     """
@@ -135,16 +138,16 @@ def all_turns(images: Tensor) -> Tensor:
 
 
 def draw_pad_crop(n: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """Where the crop of a padded image begins: pad_place, float32 (n, 2) (row, column), shares of the range."""
+    """Where the crop of a padded image begins: pad_place (row, column), float32 (n, 2) in [0, 1)."""
     return {"pad_place": torch.rand(n, 2, generator=generator)}
 
 
 def pad_crop(
     images: Tensor, drawn: dict[str, Tensor], pad: int = 4, mode: Literal["zero", "reflect"] = "zero"
 ) -> Tensor:
-    """Images (B, C, H, W) padded by `pad` on each side, then cut back to H x W at one of (2 pad + 1)^2 places; exact.
+    """Images (B, C, H, W) padded by `pad` on each side, then cut back to H x W at the drawn place; exact.
 
-    It moves an image by at most `pad` pixels (Gidaris et al. 2018, released code: 4, zero). "reflect" mirrors
+    Moves an image by at most `pad` pixels (Gidaris et al. 2018, released code: 4, zero). "reflect" mirrors
     without repeating the edge and needs pad < min(H, W).
     """
     batch, channels, height, width = images.shape
@@ -162,7 +165,7 @@ def draw_rotation(n: int, generator: torch.Generator, degrees: float) -> dict[st
 
 
 def rotate(images: Tensor, drawn: dict[str, Tensor], mode: Literal["zero", "reflect"] = "zero") -> Tensor:
-    """Images (B, C, H, W) rotated counter-clockwise about their centre by the drawn angle in degrees, bilinear.
+    """Images (B, C, H, W) rotated counter-clockwise about their centre by the drawn angle, bilinear.
 
     Outside is zero (then equal to torchvision's `rotate`) or the image mirrored at its edge.
     """

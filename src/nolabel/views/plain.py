@@ -13,7 +13,8 @@ def whole(
 ) -> Tensor:
     """Shorter side resized to `size`, then the central square: float32 (B, 3, size, size) in [0, 1].
 
-    Equal to torchvision's `resize` (antialiased bilinear) and `center_crop`; exact for images of that size already.
+    Equal to torchvision's `resize` (antialiased bilinear) and `center_crop`; exact for images of that size
+    already.
     """
     shorter = torch.minimum(images.heights, images.widths)
 
@@ -30,7 +31,7 @@ def whole(
 
 
 def full(images: ImageBatch, shorter: int) -> list[Tensor]:
-    """Whole images with their shorter side resized to `shorter`, aspect kept: B tensors float32 (3, h, w) in [0, 1]."""
+    """Whole images, shorter side resized to `shorter`, aspect kept: B tensors float32 (3, h, w) in [0, 1]."""
     least = torch.minimum(images.heights, images.widths)
     sizes = torch.stack([shorter * images.heights // least, shorter * images.widths // least], 1).cpu()
     result: list[Tensor] = [torch.empty(0)] * images.size

@@ -1,0 +1,82 @@
+"""`nolabel demo`: the main job in a few minutes, on demo photographs or the user's own images."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from nolabel.cli import _screen
+from nolabel.cli._pretrain import train
+from nolabel.cli._shared import Shared
+from nolabel.cli.evaluate import measure
+from nolabel.data.demo import demo_store
+from nolabel.data.store import ImageStore
+from nolabel.errors import DataError, UsageError
+from nolabel.report.page import write_comparison, write_report
+from nolabel.training.begin import LARGEST_DEFAULT_SIZE
+
+MINUTES = 1.0
+
+
+@dataclass(frozen=True)
+class Part:
+    """One method of the demo."""
+
+    method: str
+    idea: str
+    baselines: tuple[str, ...]
+    """random features start as the method does, so each has its own; those without a network are shared"""
+
+
+PARTS = (
+    Part("simclr", "two distortions of one image must find each other", ("random", "pixels", "histogram")),
+    Part("rotation", "which way up was the image?", ("random",)),
+)
+
+
+def demo(
+    *,
+    data: Annotated[str | None, Parameter(help="your images instead: a folder, .zip or .tar")] = None,
+    minutes: Annotated[float, Parameter(help="of training, for each of the two methods")] = MINUTES,
+    out: Annotated[
+        Path | None, Parameter(help="a new folder; the next free runs/demo-NN when not given")
+    ] = None,
+) -> None:
+    """Pretrain SimCLR and Rotation on demo photographs or your own images, and report.
+
+    Each method trains an encoder without labels; labels, where there are any, are then used to measure what
+    the encoders are worth beside random features, raw pixels and a colour histogram.
+    """
+    folder = _folder(out, data)
+    store: str | ImageStore = demo_store() if data is None else data
+    for part in PARTS:
+        _screen.line(f"\n--- {part.method}: {part.idea} {minutes:g} min of training ---")
+        train(part.method, store, None, Shared(minutes=minutes, out=folder / part.method))
+    measured = store if isinstance(store, ImageStore) else ImageStore.open(store, size=LARGEST_DEFAULT_SIZE)
+    for part in PARTS:
+        _screen.line(f"\n--- what {part.method} has learnt ---")
+        try:
+            measure(folder / part.method, measured, protocols=("linear", "knn"), baselines=part.baselines)
+        except DataError as error:  # the labels allow no measurement; the encoder is there all the same
+            _screen.line(f"Not measured: {error}")
+        write_report(folder / part.method)
+    page = write_comparison([folder / part.method for part in PARTS], folder / "report.html")
+    _screen.line(f"\nLook at {page}: open it in a browser.")
+    if data is None:
+        _screen.line(
+            "Your own images: nolabel demo --data PATH; for longer: nolabel pretrain simclr PATH --minutes 10"
+        )
+
+
+def _folder(out: Path | None, data: str | None) -> Path:
+    """The new folder of the demo's two runs."""
+    number = 1
+    while out is None and Path(f"runs/demo-{number:02d}").exists():
+        number += 1
+    folder = out or Path(f"runs/demo-{number:02d}")
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} is not empty: choose another --out.")
+    if out is None and data is not None and folder.resolve().is_relative_to(Path(data).resolve()):
+        raise UsageError(f"{folder} would lie inside the images: name another place with --out.")
+    return folder

@@ -1,0 +1,134 @@
+"""`nolabel evaluate`: what an encoder is worth on labelled images, beside baselines."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from nolabel.cli import _screen
+from nolabel.cli._method_options import comma_separated
+from nolabel.data.store import ImageStore
+from nolabel.encoders._io import load_encoder
+from nolabel.evaluation import baselines as known
+from nolabel.evaluation.base import Result
+from nolabel.evaluation.run import PROTOCOLS, evaluate_encoder, subject_of, write_results
+from nolabel.report._text import interval, number, p_value, percent, signed
+from nolabel.report.page import write_report
+from nolabel.report.records import DIFFERENCE, Row, protocol_in_words, subject_in_words
+from nolabel.report.verdict import judge
+from nolabel.runs import DESCRIPTION, read_description
+
+LISTED = Parameter(
+    converter=comma_separated, n_tokens=1, negative=(), show_default=lambda value: ",".join(value)
+)
+ACCURACIES = {"top1": "top-1", "balanced": "balanced", "top5": "top-5"}
+
+
+def evaluate(
+    encoder: Path,
+    data: str,
+    /,
+    *,
+    protocols: Annotated[tuple[str, ...], LISTED, Parameter(help="separated by commas")] = PROTOCOLS,
+    baselines: Annotated[
+        tuple[str, ...], LISTED, Parameter(help=f"of {', '.join(known.NAMES)}, separated by commas")
+    ] = known.DEFAULT,
+    size: Annotated[int | None, Parameter(help="side in pixels; the encoder's own")] = None,
+    labels: Annotated[Path | None, Parameter(help="CSV with the header path,label")] = None,
+    seed: Annotated[int, Parameter(help="of the validation part and of random baselines")] = 0,
+    workers: Annotated[int, Parameter(help="processes that read the images; 0: one per core")] = 0,
+) -> None:
+    """Measure an encoder on labelled images, beside baselines.
+
+    The results of a run go into its evaluation.jsonl and its report.html. Without labels the label-free
+    diagnostics are given.
+
+    Parameters
+    ----------
+    encoder
+        A run folder or an encoder.safetensors.
+    data
+        A folder, .zip or .tar of images, a list of paths, or a data set's name.
+    """
+    side = _stored_for(encoder, data) or size or load_encoder(encoder).size
+    with _screen.counting("Reading images") as progress:
+        store = ImageStore.open(data, size=side, labels=labels, workers=workers, progress=progress)
+    _screen.line(store.describe())
+    measure(encoder, store, protocols=protocols, baselines=baselines, size=size, seed=seed)
+    if (encoder / DESCRIPTION).is_file():
+        _screen.line(f"The report is {write_report(encoder)}.")
+
+
+def measure(
+    encoder: Path,
+    store: ImageStore,
+    *,
+    protocols: Sequence[str],
+    baselines: Sequence[str],
+    size: int | None = None,
+    seed: int = 0,
+) -> None:
+    """Evaluate, show the results, and add them to the run where `encoder` is one."""
+    with _screen.counting("Measuring") as bar:
+        results = evaluate_encoder(
+            encoder,
+            store,
+            protocols=protocols,
+            baselines=baselines,
+            size=size,
+            seed=seed,
+            progress=lambda what, done, total: bar(done, total),
+        )
+    if (encoder / DESCRIPTION).is_file():
+        write_results(encoder, results)
+    show(results, subject_of(encoder))
+
+
+def show(results: Sequence[Result], subject: str) -> None:
+    """Print accuracies with intervals, differences with p, diagnostics, and the verdict on `subject`."""
+    rows = [Row(**{name: getattr(result, name) for name in Row.__dataclass_fields__}) for result in results]
+    names = dict.fromkeys((row.protocol, row.subject) for row in rows if row.is_share)
+    accuracies = [_accuracies(rows, *name) for name in names]
+    columns = tuple(ACCURACIES.values())
+    _show(
+        ("protocol", "features", *columns, "95 % interval of top-1", "images"),
+        accuracies,
+        (*columns, "images"),
+    )
+    differences = [_difference(row) for row in rows if row.metric.endswith(DIFFERENCE)]
+    _show(("protocol", f"points of {subject} over", "top-1", "95 % interval", "p"), differences, ("top-1",))
+    diagnostics = [(row.metric, number(row.value)) for row in rows if row.protocol == "diagnostics"]
+    _show(("diagnostic", "value"), diagnostics, ("value",))
+    verdict = judge(rows, subject)
+    _screen.line(f"{verdict.title}. {' '.join(verdict.sentences)}")
+
+
+def _show(headings: Sequence[str], lines: Sequence[Sequence[str]], right: Sequence[str]) -> None:
+    if lines:
+        _screen.table(headings, lines, right=right)
+        _screen.line()
+
+
+def _accuracies(rows: Sequence[Row], protocol: str, subject: str) -> tuple[str, ...]:
+    own = {row.metric: row for row in rows if (row.protocol, row.subject) == (protocol, subject)}
+    values = (percent(own[metric].value) if metric in own else "" for metric in ACCURACIES)
+    count = f"{next(iter(own.values())).n:,}"
+    return (protocol_in_words(protocol), subject_in_words(subject), *values, _ends(own.get("top1")), count)
+
+
+def _difference(row: Row) -> tuple[str, ...]:
+    against, p = subject_in_words(row.against), p_value(row.setting["p"])
+    return (protocol_in_words(row.protocol), against, signed(row.value), _ends(row), p)
+
+
+def _ends(row: Row | None) -> str:
+    return "" if row is None or row.low is None or row.high is None else interval(row.low, row.high)
+
+
+def _stored_for(encoder: Path, data: str) -> int | None:
+    """The size that the images of a run were stored for, where `data` is what it trained on."""
+    if not (encoder / DESCRIPTION).is_file():
+        return None
+    recorded = read_description(encoder)["data"]
+    return recorded["opened_at"] if recorded["source"] == data else None

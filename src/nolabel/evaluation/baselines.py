@@ -1,0 +1,155 @@
+"""What an encoder is compared with: random weights, raw pixels, a colour histogram, patch k-means.
+
+All are frozen features under the same protocols, so stage, L2, k and temperature are chosen in the same way.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from nolabel import catalog
+from nolabel.data.store import ImageStore
+from nolabel.encoders._initial import IMAGES, initial_encoder
+from nolabel.encoders._statistics import reestimate_batchnorm
+from nolabel.encoders.base import Encoder
+from nolabel.errors import UsageError
+from nolabel.evaluation import _features, _patches
+from nolabel.evaluation._features import Progress, extract, pool, pool_side, silent
+from nolabel.evaluation._split import Division
+from nolabel.evaluation.base import Features
+from nolabel.seeds import generator
+from nolabel.views import plain
+
+NAMES = ("random", "pixels", "histogram", "patches")
+DEFAULT = ("random", "pixels", "histogram")
+"""`patches` takes minutes, so it is asked for"""
+RANDOM_SEEDS = 3
+BATCHNORM_BATCHES = 20
+BATCH = 256
+JOINT, MARGINAL = 8, 32
+"""bins a channel: of the joint histogram, and of each channel's own"""
+
+
+def features(
+    name: str,
+    encoder: Encoder,
+    store: ImageStore,
+    division: Division,
+    *,
+    size: int,
+    values: int = _features.VALUES,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Iterator[Features]:
+    """The features of the baseline called `name`, one for each of its seeds (three for `random`, else one).
+
+    Args:
+        encoder: what is compared; `random` has its architecture and initialisation.
+        size: side at which the encoder sees the images.
+        values: at most so many values a stage.
+
+    Raises:
+        UsageError: no such baseline; the nearest is suggested.
+    """
+    if name not in NAMES:
+        raise UsageError(catalog.unknown("baseline", name, NAMES))
+    if name == "random":
+        for number in range(RANDOM_SEEDS):
+            yield random_features(
+                encoder, store, division, size=size, values=values, seed=seed + number, progress=progress
+            )
+    elif name == "pixels":
+        side = pool_side(3, size, size, values)
+        yield _image_features(name, store, division, size, side, lambda images: pool(images, side), progress)
+    elif name == "histogram":
+        yield _image_features(name, store, division, size, 1, histogram, progress)
+    else:
+        patches = _patches.fit(
+            store.subset(division.train), generator(seed, "evaluate", "patches"), progress=progress
+        )
+        yield _image_features(name, store, division, _patches.SIDE, 2, patches, progress)
+
+
+def random_features(
+    encoder: Encoder,
+    store: ImageStore,
+    division: Division,
+    *,
+    size: int,
+    values: int = _features.VALUES,
+    seed: int,
+    progress: Progress = silent,
+) -> Features:
+    """Features of `encoder`'s architecture before training, subject `random:<architecture>`.
+
+    Initialised as a run begins (a whitened stem where `encoder` has one, the images' mean and deviation), its
+    BatchNorm statistics set on training images at `size` px. With the seed of a run it is that run's own
+    start.
+    """
+    train = store.subset(division.train)
+    stem = "whitened" if encoder.whitened else "random"
+    first = torch.randperm(len(train), generator=generator(seed, "init"))[:IMAGES]
+    images = plain.whole(train.batch(first), encoder.size)
+    other = initial_encoder(encoder.name, encoder.size, images, stem=stem, seed=seed)
+    other = other.to(encoder.mean.device)
+    order = torch.randperm(len(train), generator=generator(seed, "evaluate", "batchnorm"))
+    here = train.to(encoder.mean.device)
+    with torch.no_grad():
+        reestimate_batchnorm(
+            other, (plain.whole(here.batch(rows), size) for rows in order.split(BATCH)[:BATCHNORM_BATCHES])
+        )
+    name = f"random:{encoder.name}"
+    found = extract(other, store, division, name=name, size=size, values=values, progress=progress)
+    said = f"as a run begins, {stem} stem, BatchNorm statistics set on training images"
+    return replace(found, seeds=(seed,), setting=found.setting | {"initialisation": said})
+
+
+def histogram(images: Tensor) -> Tensor:
+    """Square roots of colour shares of images (B, 3, H, W) in [0, 1]: (B, 608).
+
+    Shares of the pixels in 8 × 8 × 8 joint bins of RGB, then in 32 bins of each channel; the root makes
+    Euclidean distance Hellinger's.
+    """
+    pixels = images.flatten(2)
+    coarse = (pixels * JOINT).long().clamp_(max=JOINT - 1)
+    joint = (coarse[:, 0] * JOINT + coarse[:, 1]) * JOINT + coarse[:, 2]
+    fine = (pixels * MARGINAL).long().clamp_(max=MARGINAL - 1)
+    fine += MARGINAL * torch.arange(3, device=fine.device)[:, None]
+    bins = torch.cat([joint, JOINT**3 + fine.flatten(1)], 1)
+    counts = images.new_zeros(len(images), JOINT**3 + 3 * MARGINAL)
+    counts.scatter_add_(1, bins, torch.ones_like(bins, dtype=images.dtype))
+    return (counts / pixels.shape[2]).sqrt()
+
+
+def _image_features(
+    name: str,
+    store: ImageStore,
+    division: Division,
+    size: int,
+    side: int,
+    function: Callable[[Tensor], Tensor],
+    progress: Progress,
+) -> Features:
+    """Features with one stage: `function` of the images (B, 3, size, size), a batch at a time."""
+
+    def compute(stages: object, indices: Tensor) -> dict[str, Tensor]:
+        parts = []
+        for done, rows in enumerate(indices.split(BATCH), 1):
+            parts.append(function(plain.whole(store.batch(rows), size)))
+            progress(name, min(done * BATCH, len(indices)), len(indices))
+        return {name: torch.cat(parts)}
+
+    width = function(plain.whole(store.batch(division.train[:1]), size)).shape[1]
+    return Features(
+        name=name,
+        values={name: width},
+        grid={name: side},
+        labels=store.labels,
+        train=division.train,
+        test=division.test,
+        class_names=store.class_names,
+        compute=compute,
+        setting={"split": division.text, "size": size},
+    )

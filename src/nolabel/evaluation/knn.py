@@ -1,0 +1,135 @@
+"""k nearest neighbours: a weighted vote of the training images whose features are closest by cosine.
+
+Wu, Xiong, Yu, Lin 2018 (section 3.4): class score = Σ exp(S/τ) over the k nearest. k and τ are chosen on a
+validation part of the training images; the winner votes with all of them. Equal scores go to the class of
+lower index.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nolabel.evaluation import _accuracy
+from nolabel.evaluation._split import held_out
+from nolabel.evaluation.base import Features, Protocol, Result
+from nolabel.seeds import generator
+
+VALIDATION_SHARE = 0.2
+MOST_VALIDATION = 2000
+QUERIES = 256
+GROUP = 16
+"""similarities whose maximum stands for them in the first pass of the search"""
+
+
+@dataclass(frozen=True)
+class KNNOptions:
+    """What is tried on the validation part."""
+
+    k: tuple[int, ...] = (1, 5, 20, 200)
+    """numbers of neighbours; one beyond the number of training images is cut to it"""
+    temperature: tuple[float, ...] = (0.07, 0.1, 0.2, 0.5)
+    """τ: small ones let the nearest neighbours dominate"""
+    stage: str | None = None
+    """None: the pooled vector"""
+
+
+class KNN(Protocol):
+    """See the module."""
+
+    Options = KNNOptions
+    options: KNNOptions
+    protocol: ClassVar[str] = "knn"
+
+    def run(self, subject: Features, seed: int) -> list[Result]:
+        """Top-1, balanced accuracy (and top-5 where classes are many) on the test images.
+
+        Raises:
+            DataError: features that are not finite.
+        """
+        stage = self.options.stage or subject.whole
+        images, classes = len(subject.train), len(subject.class_names)
+        x = subject.stage(stage, torch.cat([subject.train, subject.test])).float()
+        bank, queries = x[:images], x[images:]
+        labels = subject.labels[subject.train].to(x.device)
+        k, temperature, accuracy = self.choose(bank, labels, classes, seed)
+        similarity, nearest = neighbours(queries, bank, k)
+        scores = votes(similarity, labels[nearest], classes, temperature)
+        chosen = {"k": k, "temperature": temperature, "stage": stage, "validation": accuracy}
+        setting = {"similarity": "cosine", "values": x.shape[1], "train_images": images}
+        return _accuracy.results(subject, self.protocol, scores, seed, chosen, setting)
+
+    def choose(self, bank: Tensor, labels: Tensor, classes: int, seed: int) -> tuple[int, float, float]:
+        """(k, τ, accuracy) of the best pair on a stratified part of the bank, at most 2,000 images."""
+        random = generator(seed, "evaluate", self.protocol, "choice")
+        share = min(VALIDATION_SHARE, MOST_VALIDATION / len(bank))
+        held = held_out(labels.cpu(), share, random).to(bank.device)
+        ks = sorted({min(k, int((~held).sum())) for k in self.options.k})
+        similarity, nearest = neighbours(bank[held], bank[~held], ks[-1])
+        of_nearest, wanted = labels[~held][nearest], labels[held]
+        found = {
+            (k, t): float(
+                (votes(similarity[:, :k], of_nearest[:, :k], classes, t).argmax(1) == wanted).float().mean()
+            )
+            for k in ks
+            for t in self.options.temperature
+        }
+        k, temperature = max(found, key=lambda pair: found[pair])
+        return k, temperature, found[k, temperature]
+
+
+def neighbours(queries: Tensor, bank: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Cosines and indices of the k rows of `bank` (m, D) nearest to each of `queries` (n, D), nearest first.
+
+    Exact. The k largest of a row lie in the k groups of 16 whose maxima are largest, so only those are
+    sorted. k ≤ m; of equal cosines any may come first.
+    """
+    queries, bank = F.normalize(queries, dim=1), F.normalize(bank, dim=1)
+    m = len(bank)
+    groups = -(-m // GROUP)
+    padded = queries.new_full((min(QUERIES, len(queries)), groups * GROUP), -torch.inf)
+    offsets = torch.arange(GROUP, device=bank.device)
+    parts = []
+    for rows in queries.split(QUERIES):
+        similarity = padded[: len(rows)]
+        torch.mm(rows, bank.T, out=similarity[:, :m])
+        if groups <= 2 * k:
+            parts.append(similarity.topk(k, dim=1))
+            continue
+        best = similarity.view(len(rows), groups, GROUP).amax(2).topk(k, dim=1, sorted=False).indices
+        candidates = (best[:, :, None] * GROUP + offsets).flatten(1)
+        values, at = similarity.gather(1, candidates).topk(k, dim=1)
+        parts.append((values, candidates.gather(1, at)))
+    return torch.cat([values for values, _ in parts]), torch.cat([indices for _, indices in parts])
+
+
+def votes(similarity: Tensor, labels: Tensor, classes: int, temperature: float) -> Tensor:
+    """Class scores (n, classes) from the cosines and labels (both (n, k), nearest first) of the neighbours.
+
+    exp((S − S_max)/τ): the row's maximum is taken off, which changes no order and overflows nowhere.
+    """
+    weights = ((similarity - similarity[:, :1]) / temperature).exp()
+    return torch.zeros(len(labels), classes, device=labels.device).scatter_add_(1, labels, weights)
+
+
+def accuracy(
+    bank: Tensor,
+    bank_labels: Tensor,
+    queries: Tensor,
+    query_labels: Tensor,
+    *,
+    ks: Sequence[int],
+    temperature: float,
+) -> dict[int, float]:
+    """k -> top-1 accuracy of the vote, k cut to the bank's size."""
+    cut = {k: min(k, len(bank)) for k in ks}
+    similarity, nearest = neighbours(queries, bank, max(cut.values()))
+    classes = int(max(bank_labels.max(), query_labels.max())) + 1
+    found = {}
+    for k, size in cut.items():
+        scores = votes(similarity[:, :size], bank_labels[nearest[:, :size]], classes, temperature)
+        found[k] = float((scores.argmax(1) == query_labels).float().mean())
+    return found

@@ -1,0 +1,150 @@
+"""Linear probe: multinomial logistic regression on frozen features, stage and L2 chosen on training images.
+
+The L-BFGS protocol of SimCLR (Chen et al. 2020, B.8.1) on every stage. J = (1/n) Σ CE + (λ/2)‖W‖², features
+standardised with the training images' statistics. From 10,000 training images a stratified fifth validates;
+for each stage λ goes from large to small, each fit starting from the one before. The winner is refitted on
+all training images at the same total penalty nλ (the best λ was measured to fall as 1/n), and the test images
+are read once.
+"""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from nolabel.evaluation import _accuracy
+from nolabel.evaluation._logistic import Fit, Problem, minimise, moments
+from nolabel.evaluation._split import held_out, stratified
+from nolabel.evaluation.base import Features, Protocol, Result
+from nolabel.seeds import generator
+
+VALIDATION_SHARE = 0.2
+ROUGH = 1e-3
+"""tolerance of the fits that only choose"""
+PATIENCE = 2
+"""the short grid stops after so many values in a row that are worse than the best"""
+
+
+@dataclass(frozen=True)
+class LinearOptions:
+    """How the probe is fitted."""
+
+    standardise: Literal["train_stats", "none"] = "train_stats"
+    """whether each feature is centred and scaled by its mean and deviation over the training images"""
+    l2_grid: Literal["short", "full"] = "short"
+    """"full": the paper's 45 values from 1e-6 to 1e5; "short": eleven of them from 10 to 1e-4"""
+    precision: Literal["float32", "float64"] = "float32"
+    """float32 stops at a gradient of 1e-4 of its start, float64 (published tables) at 1e-6"""
+    images: int = 10_000
+    """training images that stage and L2 are chosen on"""
+
+
+def l2_values(grid: Literal["short", "full"]) -> tuple[float, ...]:
+    """λ, largest first: 10^(−6 + 11k/44)."""
+    steps = range(44, -1, -1) if grid == "full" else range(28, 7, -2)
+    return tuple(10 ** (-6 + 11 * k / 44) for k in steps)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The best λ of one stage."""
+
+    stage: str
+    l2: float
+    accuracy: float
+    """on the validation part"""
+    curve: dict[str, float]
+    """λ -> accuracy on the validation part"""
+
+
+class Linear(Protocol):
+    """See the module."""
+
+    Options = LinearOptions
+    options: LinearOptions
+    protocol: ClassVar[str] = "linear"
+
+    def run(self, subject: Features, seed: int) -> list[Result]:
+        """Top-1, balanced accuracy (and top-5 where classes are many) on the test images.
+
+        Raises:
+            DataError: features that are not finite.
+        """
+        images = len(subject.train)
+        choices, fitted_on = self.choose(subject, seed)
+        best = max(choices, key=lambda choice: choice.accuracy)
+        l2 = best.l2 * fitted_on / images
+        everything = torch.cat([subject.train, subject.test])
+        x = subject.stage(best.stage, everything)
+        self._standardise(x, images)
+        fit = self._fit(x[:images], subject.labels[subject.train], len(subject.class_names), l2)
+        chosen = {
+            "stage": best.stage,
+            "l2": l2,
+            "grid": subject.grid[best.stage],
+            "values": subject.values[best.stage],
+            "validation": best.accuracy,
+            "stages": {choice.stage: choice.accuracy for choice in choices},
+            "l2_curve": best.curve,
+        }
+        return _accuracy.results(
+            subject, self.protocol, fit.logits(x[images:]), seed, chosen, self._setting(fit, images)
+        )
+
+    def choose(self, subject: Features, seed: int) -> tuple[list[Choice], int]:
+        """(best λ of each stage on a validation part of the training images, number of images fitted on)."""
+        options, random = self.options, generator(seed, "evaluate", self.protocol, "choice")
+        part = subject.train[stratified(subject.labels[subject.train], options.images, random)]
+        held = held_out(subject.labels[part], VALIDATION_SHARE, random)
+        part = torch.cat([part[~held], part[held]])
+        fitted_on = int((~held).sum())
+        labels = subject.labels[part]
+        matrices = subject.compute(tuple(subject.values), part)
+        choices = []
+        for stage in subject.values:
+            x = matrices.pop(stage)
+            self._standardise(x, fitted_on)
+            choices.append(self._choose_l2(stage, x, labels, fitted_on, len(subject.class_names)))
+        return choices, fitted_on
+
+    def _choose_l2(self, stage: str, x: Tensor, labels: Tensor, fitted_on: int, classes: int) -> Choice:
+        labels = labels.to(x.device)
+        problem = Problem(x[:fitted_on], labels[:fitted_on], classes, self._dtype)
+        accuracies: dict[float, float] = {}
+        theta, worse = None, 0
+        for l2 in l2_values(self.options.l2_grid):
+            fit, theta = minimise(problem, l2, theta, tolerance=ROUGH)
+            accuracy = float((fit.logits(x[fitted_on:]).argmax(1) == labels[fitted_on:]).float().mean())
+            worse = worse + 1 if accuracies and accuracy < max(accuracies.values()) else 0
+            accuracies[l2] = accuracy
+            if worse == PATIENCE and self.options.l2_grid == "short":
+                break
+        best = max(accuracies, key=lambda l2: accuracies[l2])
+        return Choice(stage, best, accuracies[best], {f"{l2:.3g}": a for l2, a in accuracies.items()})
+
+    def _fit(self, x: Tensor, labels: Tensor, classes: int, l2: float) -> Fit:
+        tolerance = 1e-4 if self._dtype == torch.float32 else 1e-6
+        return minimise(Problem(x, labels.to(x.device), classes, self._dtype), l2, tolerance=tolerance)[0]
+
+    def _standardise(self, x: Tensor, train: int) -> None:
+        """In place, by the statistics of the first `train` rows."""
+        if self.options.standardise == "train_stats":
+            mean, std = moments(x[:train])
+            for rows in x.split(4096):
+                rows.sub_(mean.to(x.dtype)).div_(std.to(x.dtype))
+
+    @property
+    def _dtype(self) -> torch.dtype:
+        return torch.float32 if self.options.precision == "float32" else torch.float64
+
+    def _setting(self, fit: Fit, images: int) -> dict[str, Any]:
+        return {
+            "standardise": self.options.standardise,
+            "train_images": images,
+            "choice_images": min(self.options.images, images),
+            "precision": self.options.precision,
+            "iterations": fit.iterations,
+            "converged": fit.converged,
+            "objective": fit.objective,
+        }

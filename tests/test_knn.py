@@ -1,0 +1,89 @@
+"""k nearest neighbours: hand example, exact search, choice on training images."""
+
+import numpy as np
+import pytest
+import torch
+
+from nolabel.evaluation import knn
+from nolabel.evaluation.base import Features
+
+
+@pytest.mark.parametrize(
+    ("repeats", "temperature", "share", "winner"),
+    [(2, 0.07, 0.479, 0), (2, 0.1, 0.736, 0), (3, 0.07, 0.719, 0), (3, 0.1, 1.104, 1)],
+)
+def test_hand_example(repeats: int, temperature: float, share: float, winner: int) -> None:
+    similarity = torch.tensor([[1.0] + [0.9] * repeats])
+    labels = torch.tensor([[0] + [1] * repeats])
+    scores = knn.votes(similarity, labels, 2, temperature)
+    assert float(scores[0, 1] / scores[0, 0]) == pytest.approx(share, abs=1e-3)
+    assert int(scores.argmax(1)) == winner
+
+
+def test_equal_scores_go_to_the_lower_class() -> None:
+    scores = knn.votes(torch.tensor([[0.5, 0.5]]), torch.tensor([[2, 1]]), 3, 0.07)
+    assert int(scores.argmax(1)) == 1
+
+
+def test_votes_overflow_nowhere() -> None:
+    assert knn.votes(torch.tensor([[1.0, -1.0]]), torch.tensor([[0, 1]]), 2, 1e-4).isfinite().all()
+
+
+@pytest.mark.parametrize(("bank", "k"), [(1000, 1), (1000, 5), (1003, 20), (300, 200), (7, 7)])
+def test_the_search_is_exact(bank: int, k: int) -> None:
+    random = torch.Generator().manual_seed(0)
+    x, q = torch.randn(bank, 12, generator=random), torch.randn(300, 12, generator=random)
+    similarity, nearest = knn.neighbours(q, x, k)
+    full = torch.nn.functional.cosine_similarity(q.double()[:, None], x.double()[None], dim=2)
+    expected = full.sort(dim=1, descending=True)
+    torch.testing.assert_close(similarity.double(), expected.values[:, :k], atol=1e-6, rtol=0)
+    torch.testing.assert_close(full.gather(1, nearest), expected.values[:, :k], atol=1e-6, rtol=0)
+    assert all(len(set(row)) == k for row in nearest.tolist())
+
+
+def clusters(n: int, classes: int, spread: float, seed: int = 0) -> Features:
+    random = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % classes
+    x = torch.eye(classes)[labels] + spread * torch.randn(n, classes, generator=random)
+    cut = 2 * n // 3
+    return Features.of("toy", {"pooled": x}, labels, torch.arange(cut), torch.arange(cut, n))
+
+
+def test_separate_clusters_are_told_apart_and_the_choice_is_said() -> None:
+    results = knn.KNN(knn.KNNOptions()).run(clusters(300, 5, 0.02), seed=0)
+    assert [r.metric for r in results] == ["top1", "balanced"]
+    top1 = results[0]
+    assert top1.value == 1.0
+    assert top1.low < 1.0 == top1.high
+    assert top1.n == 100
+    assert top1.chosen["k"] in (1, 5, 20, 160)
+    assert top1.chosen["temperature"] in knn.KNNOptions().temperature
+    assert results[1].per_class.keys() == set("01234")
+
+
+def test_k_is_chosen_on_training_images_and_cut_to_their_number() -> None:
+    noisy = clusters(60, 2, 3.0)
+    k, _, accuracy = knn.KNN(knn.KNNOptions(k=(1, 200))).choose(
+        noisy.stage("pooled", noisy.train), noisy.labels[noisy.train], 2, seed=0
+    )
+    assert k <= 32
+    assert 0 <= accuracy <= 1
+
+
+def test_poisoned_test_images_change_no_choice() -> None:
+    clean = clusters(300, 3, 0.8)
+    x = clean.stage("pooled", torch.arange(300))
+    x[200:] = 1e6
+    poisoned = Features.of("toy", {"pooled": x}, clean.labels, clean.train, clean.test)
+    protocol = knn.KNN(knn.KNNOptions())
+    assert protocol.run(clean, 0)[0].chosen == protocol.run(poisoned, 0)[0].chosen
+
+
+def test_agrees_with_scikit_learn_at_one_neighbour() -> None:
+    from sklearn.neighbors import KNeighborsClassifier
+
+    subject = clusters(600, 4, 0.7)
+    found = knn.KNN(knn.KNNOptions(k=(1,))).run(subject, 0)[0].predictions
+    x, y = subject.stage("pooled", torch.arange(600)).numpy(), subject.labels.numpy()
+    other = KNeighborsClassifier(1, metric="cosine").fit(x[:400], y[:400]).predict(x[400:])
+    assert np.mean(found == other) > 0.995

@@ -1,0 +1,119 @@
+"""Intervals and tests of difference against scipy, printed values and simulation."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from nolabel.evaluation import statistics
+from nolabel.evaluation.statistics import Interval
+
+WILSON = {
+    (9100, 10_000): (0.904232, 0.915453),
+    (90, 100): (0.825634, 0.944771),
+    (0, 10): (0.0, 0.277533),
+    (10, 10): (0.722467, 1.0),
+}
+MCNEMAR = {(10, 2): 0.038574, (6, 0): 0.031250, (30, 50): 0.032993, (5, 5): 1.0}
+
+
+@pytest.mark.parametrize(("k", "n"), WILSON)
+def test_wilson_gives_the_printed_intervals(k: int, n: int) -> None:
+    interval = statistics.wilson(k, n)
+    assert interval.value == k / n
+    assert interval[1:] == pytest.approx(WILSON[k, n], abs=1e-6)
+    assert interval[1:] == pytest.approx(
+        tuple(stats.binomtest(k, n).proportion_ci(method="wilson")), abs=1e-6
+    )
+
+
+@pytest.mark.parametrize(("b", "c"), MCNEMAR)
+def test_mcnemar_gives_the_printed_values_and_is_symmetric(b: int, c: int) -> None:
+    assert statistics.mcnemar(b, c) == pytest.approx(MCNEMAR[b, c], abs=1e-6)
+    assert statistics.mcnemar(c, b) == statistics.mcnemar(b, c)
+    assert statistics.mcnemar(b, c) == pytest.approx(stats.binomtest(b, b + c).pvalue, abs=1e-9)
+
+
+def test_mcnemar_of_equal_models_is_one() -> None:
+    hits = np.array([True, False, True])
+    assert statistics.mcnemar_of(hits, hits) == 1.0
+
+
+def test_permutation_equals_exact_mcnemar_on_200_tables() -> None:
+    random = np.random.default_rng(0)
+    for table in range(200):
+        both, neither, b, c = random.integers([50, 10, 0, 0], [200, 80, 40, 40])
+        first = np.repeat([True, False, True, False], [both, neither, b, c])
+        second = np.repeat([True, False, False, True], [both, neither, b, c])
+        found = statistics.permutation(first, second, seed=table)
+        assert found == pytest.approx(statistics.mcnemar_of(first, second), abs=0.005)
+
+
+def test_permutation_within_classes_equals_the_image_by_image_test() -> None:
+    random = np.random.default_rng(1)
+    labels = np.repeat([0, 1, 2], [10, 40, 25])
+    first, second = random.random(75) < 0.7, random.random(75) < 0.5
+    weight = 1 / np.bincount(labels)[labels] / 3
+    difference = (first.astype(float) - second) * weight
+    signs = random.choice([-1.0, 1.0], (20_000, 75))
+    naive = (np.abs(signs @ difference) >= abs(difference.sum()) - 1e-12).mean()
+    assert statistics.permutation(first, second, seed=0, labels=labels) == pytest.approx(naive, abs=0.015)
+
+
+def test_permutation_never_gives_zero() -> None:
+    first = np.ones(100, bool)
+    assert statistics.permutation(first, ~first, seed=0) == pytest.approx(1 / 100_001)
+
+
+def test_wilson_covers_as_it_should() -> None:
+    random = np.random.default_rng(2)
+    for p, n in ((0.5, 100), (0.9, 200)):
+        intervals = [statistics.wilson(int(k), n) for k in random.binomial(n, p, 2000)]
+        assert 0.93 <= np.mean([low <= p <= high for _, low, high in intervals]) <= 0.97
+
+
+def test_balanced_accuracy_and_its_bootstrap() -> None:
+    labels = np.repeat([0, 1], [900, 100])
+    correct = np.concatenate([np.ones(900, bool), np.arange(100) < 50])
+    interval = statistics.bootstrap_balanced(correct, labels, seed=0)
+    assert interval.value == pytest.approx(0.75)
+    half = 1.96 * np.sqrt(0.25 / 100) / 2
+    assert interval[1:] == pytest.approx((0.75 - half, 0.75 + half), abs=0.006)
+
+
+def test_balanced_intervals_cover_as_they_should() -> None:
+    random = np.random.default_rng(3)
+    labels = np.repeat([0, 1, 2], [60, 200, 120])
+    chance = np.array([0.6, 0.8, 0.7])
+    covered = 0
+    for trial in range(400):
+        correct = random.random(380) < chance[labels]
+        _, low, high = statistics.bootstrap_balanced(correct, labels, seed=trial, draws=1000)
+        covered += low <= chance.mean() <= high
+    assert 0.91 <= covered / 400 <= 0.98
+
+
+def test_bootstrap_of_the_mean_has_the_standard_error_of_the_mean() -> None:
+    values = np.random.default_rng(4).random(1000)
+    value, low, high = statistics.bootstrap_mean(values, seed=0, draws=4000)
+    assert value == values.mean()
+    assert (high - low) / 2 == pytest.approx(1.96 * values.std() / np.sqrt(1000), rel=0.08)
+
+
+def test_a_paired_difference_is_narrower_than_two_single_ones() -> None:
+    random = np.random.default_rng(5)
+    first = random.random(2000) < 0.8
+    second = np.where(random.random(2000) < 0.05, ~first, first)
+    value, low, high = statistics.bootstrap_difference(first, second, seed=0)
+    assert value == pytest.approx(first.mean() - second.mean())
+    difference = first.astype(float) - second
+    assert (high - low) / 2 == pytest.approx(1.96 * difference.std() / np.sqrt(2000), rel=0.08)
+    balanced = statistics.bootstrap_difference(first, second, seed=0, labels=np.arange(2000) % 4)
+    assert balanced.value == pytest.approx(value)
+
+
+def test_the_mean_of_seeds_adds_both_noises_in_quadrature() -> None:
+    single = [Interval(v, v - 0.01, v + 0.02) for v in (0.5, 0.52, 0.54)]
+    noise = stats.t.ppf(0.975, 2) * 0.02 / np.sqrt(3)
+    expected = (0.52, 0.52 - np.hypot(noise, 0.01), 0.52 + np.hypot(noise, 0.02))
+    assert statistics.mean_of_seeds(single) == pytest.approx(expected)
+    assert statistics.mean_of_seeds(single[:1]) == pytest.approx(single[0])
