@@ -1,10 +1,12 @@
 """The command line: its words, its help, failures that nobody foresaw."""
 
+import warnings
 from pathlib import Path
 
 import pytest
 
 from cli_helpers import Say, one_line
+from nolabel import catalog
 from nolabel.cli import _method_options
 from nolabel.errors import FileFormatError, UsageError
 
@@ -60,7 +62,6 @@ def test_the_help_of_a_method_shows_its_options_with_defaults_and_texts(say: Say
 def test_the_options_read_from_a_file_are_those_of_its_class(name: str) -> None:
     from dataclasses import fields
 
-    from nolabel import catalog
     from nolabel.methods.base import Method
 
     read = _method_options.read_options(_method_options.method_file(name))
@@ -128,6 +129,17 @@ def test_a_reader_that_has_gone_is_no_failure(say: Say, monkeypatch: pytest.Monk
 # --- looking around -------------------------------------------------------------------------------
 
 
+def test_warnings_are_one_line_and_those_of_libraries_stay_unsaid(
+    say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def warn() -> None:
+        warnings.warn_explicit("ours", UserWarning, str(catalog.PACKAGE / "views" / "x.py"), 1)
+        warnings.warn_explicit("theirs", UserWarning, "/site-packages/other/x.py", 1)
+
+    monkeypatch.setattr("nolabel.cli.methods.methods", warn)
+    assert say("methods") == (0, "", "nolabel: ours\n")
+
+
 def test_doctor_names_what_is_missing_with_its_remedy(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("shutil.which", lambda _: None)
     monkeypatch.setattr(
@@ -135,5 +147,5 @@ def test_doctor_names_what_is_missing_with_its_remedy(say: Say, monkeypatch: pyt
     )
     code, out, _ = say("doctor")
     assert code == 0
-    assert "C compiler: install one" in out
+    assert "C compiler: install gcc or clang" in out
     assert "pip install 'nolabel[demo]'" in out

@@ -42,6 +42,13 @@ def test_results_do_not_depend_on_read_ahead(ahead: int) -> None:
     assert got == [torch.rand(2, generator=generator(0, "views", step)).tolist() for step in range(5, 12)]
 
 
+def test_each_step_is_prepared_once_and_none_beyond_the_last() -> None:
+    begun: list[int] = []
+    with Feed(begun.append, 2, 5, 4) as feed:
+        list(feed)
+    assert begun == [2, 3, 4]
+
+
 def test_at_most_that_many_steps_run_ahead() -> None:
     begun: list[int] = []
     with Feed(lambda step: begun.append(step) or step, 0, 100, 2) as feed:

@@ -1,6 +1,5 @@
 """The report: self-contained, escaped, honest in words, whole when pieces are missing, without torch."""
 
-import io
 import json
 import re
 import subprocess
@@ -11,10 +10,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from nolabel.errors import FileFormatError, UsageError
-from nolabel.report import _text, figures, pictures
+from nolabel.report import pictures
 from nolabel.report.page import write_comparison, write_report
 from nolabel.report.records import Row
 from nolabel.report.verdict import judge
@@ -332,34 +330,6 @@ def test_the_verdict_takes_the_test_against_random_not_another() -> None:
     assert found.tone == "unclear"
 
 
-@pytest.mark.parametrize(
-    ("found", "wanted"),
-    [
-        (_text.number(1.3862), "1.39"),
-        (_text.number(0.0001), "0.0001"),
-        (_text.number(2.5e-6), "2.5e−6"),
-        (_text.number(12345.6), "12,300"),
-        (_text.number(-0.5), "−0.5"),
-        (_text.number(0.0), "0"),
-        (_text.number(float("nan")), "not a number"),
-        (_text.percent(0.6412), "64.1 %"),
-        (_text.interval(0.632, 0.65), "63.2 to 65.0"),
-        (_text.points(-0.0521), "5.2 points"),
-        (_text.points(0.01), "1.0 point"),
-        (_text.signed(-0.0521), "−5.2"),
-        (_text.p_value(0.0004), "p < 0.001"),
-        (_text.p_value(0.0123), "p = 0.012"),
-        (_text.duration(45.2), "45 s"),
-        (_text.duration(598), "9 min 58 s"),
-        (_text.duration(7510), "2 h 5 min"),
-        (_text.in_words({"minutes": 10, "steps": None, "half_rate": 0.5}), "minutes 10, half rate 0.5"),
-        (_text.readable("a\u202eb\x07\udce9\u00e9 c"), "a\\u202eb\\x07\\xe9é c"),
-    ],
-)
-def test_numbers_and_names_read_as_a_person_writes_them(found: str, wanted: str) -> None:
-    assert found.replace("\u00a0", " ") == wanted
-
-
 def test_pictures_come_back_as_they_were_saved(run: Path) -> None:
     sheet, found = pictures.load_views(run), pictures.load_retrieval(run)
     assert sheet is not None
@@ -380,38 +350,6 @@ def test_right_and_wrong_matches_differ_in_sign_and_frame(page: Page) -> None:
     shown = re.findall(r'<div class="tile (right|wrong)">.*?<b>(.)</b>', source)
     assert shown[:3] == [("right", "✓"), ("wrong", "✗"), ("right", "✓")]
     assert "border-style: dashed" in source
-
-
-def test_filters_are_scaled_one_by_one_about_mid_grey() -> None:
-    weights = np.zeros((3, 3, 2, 2), np.float32)
-    weights[0, :, 0, 0], weights[1, :, 0, 0] = 0.01, -7.0
-    sheet = figures.filter_sheet(weights, columns=2)
-    assert sheet.shape == (5, 5, 4)
-    assert sheet[0, 0, 0] == 255
-    assert sheet[0, 3, 0] == 0
-    assert sheet[1, 1, 0] == sheet[3, 0, 0] == 128
-    assert sheet[2, 2, 3] == 0
-
-
-def test_curves_keep_their_place_and_drop_what_is_not_finite() -> None:
-    x = np.arange(10_000.0)
-    y = np.where(x == 5, np.nan, 2 * x)
-    thin_x, thin_y = figures._thinned(x, y)
-    assert len(thin_x) <= 80
-    np.testing.assert_allclose(thin_y, 2 * thin_x)
-    svg = figures.curves([figures.Line("<loss>", x, y)], x_label="step", alt='a "chart" & more')
-    assert "&quot;chart&quot; &amp;" in svg
-    assert "#0a0001" not in svg
-    assert "var(--series-1" in svg
-    figures.curves([figures.Line("a", x[:1], y[:1])], x_label="step", alt="one point")
-
-
-def test_the_picture_of_a_search() -> None:
-    query = np.zeros((40, 30, 3), np.uint8)
-    png = figures.matches_figure(query, [query] * 7, [0.9] * 7, ["$x$ caf\udce9.jpg"] * 7)
-    with Image.open(io.BytesIO(png)) as picture:
-        assert picture.format == "PNG"
-        assert picture.width > picture.height
 
 
 def test_the_report_loads_no_torch(run: Path) -> None:

@@ -4,8 +4,10 @@ import io
 import os
 import re
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib.metadata import version
+from pathlib import Path
 
 from cyclopts import App, Group
 from cyclopts.exceptions import CycloptsError, UnusedCliTokensError
@@ -44,9 +46,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # file names need not be UTF-8
     try:
-        if tokens and not tokens[0].startswith("-") and tokens[0] not in COMMANDS:
-            raise UsageError(catalog.unknown("command", tokens[0], tuple(COMMANDS)))
-        app()(tokens)
+        with warnings.catch_warnings():
+            warnings.showwarning = _note
+            if tokens and not tokens[0].startswith("-") and tokens[0] not in COMMANDS:
+                raise UsageError(catalog.unknown("command", tokens[0], tuple(COMMANDS)))
+            app()(tokens)
         sys.stdout.flush()
         return 0
     except CycloptsError as error:
@@ -89,6 +93,12 @@ def app() -> App:
 def _say(message: str, exit_code: int) -> int:
     print(f"nolabel: {' '.join(message.split())}", file=sys.stderr)
     return exit_code
+
+
+def _note(message: Warning | str, category: type[Warning], filename: str, *_: object) -> None:
+    """A warning of nolabel's as one line; those of libraries are for programmers and stay unsaid."""
+    if Path(filename).is_relative_to(catalog.PACKAGE):
+        print(f"nolabel: {message}", file=sys.stderr)
 
 
 def _sentence(error: CycloptsError) -> str:

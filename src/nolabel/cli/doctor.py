@@ -2,9 +2,11 @@
 
 import os
 import platform
+import shlex
 import shutil
 import subprocess
 import sys
+import warnings
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -39,7 +41,7 @@ class Finding:
 
 def doctor() -> None:
     """Say what is installed, what this machine has, and what is slow or missing."""
-    findings = [_python(), *_torch(), _processor(), _compiler(), *_extras(), _cache(), _disk()]
+    findings = [_python(), *_torch(), _processor(), _compiler(), _kernels(), *_extras(), _cache(), _disk()]
     _screen.table(("", "found"), [(f.what, f.found) for f in findings])
     remedies = [f for f in findings if f.remedy]
     _screen.line()
@@ -114,17 +116,28 @@ def _processor() -> Finding:
 
 
 def _compiler() -> Finding:
-    name = os.environ.get("CC") or next((c for c in ("cc", "gcc", "clang") if shutil.which(c)), "")
-    if not name or not shutil.which(name):
+    command = shlex.split(os.environ.get("CC", "cc"))
+    if shutil.which(command[0]) is None:
         return Finding(
             "C compiler",
-            "none: views are made by the slower form",
-            "install one (apt-get install gcc libc6-dev; on macOS xcode-select --install).",
+            f"none ({command[0]}): views are made in plain PyTorch, several times slower",
+            "install gcc or clang (apt-get install gcc libc6-dev; on macOS xcode-select --install).",
         )
     told = subprocess.run(
-        [name, "--version"], capture_output=True, text=True, check=False
+        [*command, "--version"], capture_output=True, text=True, check=False
     ).stdout.splitlines()
-    return Finding("C compiler", told[0] if told else name)
+    return Finding("C compiler", told[0] if told else command[0])
+
+
+def _kernels() -> Finding:
+    from nolabel.views._kernels import library
+
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        built = library() is not None
+    if built:
+        return Finding("View kernels", "compiled C")
+    return Finding("View kernels", "plain PyTorch", "; ".join(str(one.message) for one in told))
 
 
 def _extras() -> list[Finding]:

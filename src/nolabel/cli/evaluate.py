@@ -88,15 +88,19 @@ def measure(
 def show(results: Sequence[Result], subject: str) -> None:
     """Print accuracies with intervals, differences with p, diagnostics, and the verdict on `subject`."""
     rows = [Row(**{name: getattr(result, name) for name in Row.__dataclass_fields__}) for result in results]
-    names = dict.fromkeys((row.protocol, row.subject) for row in rows if row.is_share)
-    accuracies = [_accuracies(rows, *name) for name in names]
-    columns = tuple(ACCURACIES.values())
-    _show(
-        ("protocol", "features", *columns, "95 % interval of top-1", "images"),
-        accuracies,
-        (*columns, "images"),
+    shares = [row for row in rows if row.is_share]
+    protocols = list(dict.fromkeys(row.protocol for row in shares))
+    names = sorted(
+        dict.fromkeys((row.protocol, row.subject) for row in shares), key=lambda n: protocols.index(n[0])
     )
-    differences = [_difference(row) for row in rows if row.metric.endswith(DIFFERENCE)]
+    metrics = [metric for metric in ACCURACIES if any(row.metric == metric for row in shares)]
+    columns = [ACCURACIES[metric] for metric in metrics]
+    lines = [_accuracies(shares, *name, metrics) for name in names]
+    _show(("protocol", "features", *columns, "95 % interval of top-1", "images"), lines, (*columns, "images"))
+    paired = sorted(
+        (r for r in rows if r.metric.endswith(DIFFERENCE)), key=lambda r: protocols.index(r.protocol)
+    )
+    differences = [_difference(row) for row in paired]
     _show(("protocol", f"points of {subject} over", "top-1", "95 % interval", "p"), differences, ("top-1",))
     diagnostics = [(row.metric, number(row.value)) for row in rows if row.protocol == "diagnostics"]
     _show(("diagnostic", "value"), diagnostics, ("value",))
@@ -110,9 +114,9 @@ def _show(headings: Sequence[str], lines: Sequence[Sequence[str]], right: Sequen
         _screen.line()
 
 
-def _accuracies(rows: Sequence[Row], protocol: str, subject: str) -> tuple[str, ...]:
+def _accuracies(rows: Sequence[Row], protocol: str, subject: str, metrics: Sequence[str]) -> tuple[str, ...]:
     own = {row.metric: row for row in rows if (row.protocol, row.subject) == (protocol, subject)}
-    values = (percent(own[metric].value) if metric in own else "" for metric in ACCURACIES)
+    values = (percent(own[metric].value) if metric in own else "" for metric in metrics)
     count = f"{next(iter(own.values())).n:,}"
     return (protocol_in_words(protocol), subject_in_words(subject), *values, _ends(own.get("top1")), count)
 

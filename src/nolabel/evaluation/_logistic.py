@@ -9,6 +9,7 @@ iterations and not thousands. The minimum is that of J, whatever the preconditio
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 import torch.nn.functional as F
@@ -16,7 +17,7 @@ from torch import Tensor
 
 MEMORY = 20
 """pairs that L-BFGS remembers"""
-ROWS = 256
+ROWS = 512
 """rows of a block: read once for the logits, and found in the cache for the gradient"""
 ARMIJO = 1e-4
 SHORTEST = 1e-6
@@ -38,7 +39,7 @@ class Fit:
 
     def logits(self, x: Tensor) -> Tensor:
         """Scores (n, C) of x (n, D)."""
-        parts = [F.linear(rows.to(self.weight.dtype), self.weight, self.bias) for rows in x.split(8 * ROWS)]
+        parts = [F.linear(rows.to(self.weight.dtype), self.weight, self.bias) for rows in x.split(4 * ROWS)]
         return torch.cat(parts)
 
 
@@ -60,6 +61,11 @@ class Problem:
     def zero(self) -> Tensor:
         """Parameters (C, D + 1), the bias last, all 0."""
         return torch.zeros(self.classes, self.dim + 1, dtype=self.dtype, device=self.x.device)
+
+    @cached_property
+    def start(self) -> float:
+        """Norm of the gradient at zero, the same for every λ."""
+        return float(self.value_and_gradient(self.zero(), 0.0)[1].norm())
 
     def value_and_gradient(self, theta: Tensor, l2: float) -> tuple[float, Tensor]:
         """J and its gradient (C, D + 1) at `theta`."""
@@ -84,8 +90,8 @@ class Problem:
     def preconditioner(self, l2: float) -> Callable[[Tensor], Tensor]:
         """v (C, D + 1) -> (c·Cov(x) + λI)⁻¹ v, the covariance from up to 2 D + 1,024 rows.
 
-        c = (1 − 1/C)/C is the curvature of the softmax at zero. With fewer rows than columns, the small matrix of
-        Woodbury's identity is factored instead.
+        c = (1 − 1/C)/C is the curvature of the softmax at zero. With fewer rows than columns, the small
+        matrix of Woodbury's identity is factored instead.
         """
         curvature = (1 - 1 / self.classes) / self.classes
         if self._gram is None:
@@ -127,41 +133,54 @@ def minimise(
     Stops when the gradient's norm is `tolerance` times its norm at zero or less, or after `limit` iterations;
     the fit says `converged=False` then, and where rounding left no descent.
     """
-    aim = tolerance * float(problem.value_and_gradient(problem.zero(), l2)[1].norm())
+    aim = tolerance * problem.start
     theta = problem.zero() if start is None else start
     value, gradient = problem.value_and_gradient(theta, l2)
     precondition = problem.preconditioner(l2)
-    pairs: deque[tuple[Tensor, Tensor, float]] = deque(maxlen=MEMORY)
+    pairs: deque[_Pair] = deque(maxlen=MEMORY)
+    solved = precondition(gradient)
     scale, iterations = 1.0, 0
     while float(gradient.norm()) > aim and iterations < limit:
-        direction = -_two_loop(gradient, pairs, lambda v, scale=scale: scale * precondition(v))
+        direction = -_two_loop(gradient, solved, pairs, scale)
         moved = _backtrack(problem, l2, theta, value, gradient, direction)
         if moved is None:
             break
-        step, change = moved[0] - theta, moved[2] - gradient
-        product = float((step * change).sum())
-        if product > 0:
-            pairs.append((step, change, product))
-            scale = product / float((change * precondition(change)).sum())
+        new_solved = precondition(moved[2])
+        pair = _Pair(moved[0] - theta, moved[2] - gradient, new_solved - solved)
+        if pair.product > 0:
+            pairs.append(pair)
+            scale = pair.product / float((pair.change * pair.solved).sum())
         theta, value, gradient = moved
+        solved = new_solved
         iterations += 1
     weight = theta[:, :-1].clone()
     bias = theta[:, -1] - weight @ problem.mean
     return Fit(l2, weight, bias, value, iterations, float(gradient.norm()) <= aim), theta
 
 
-def _two_loop(
-    gradient: Tensor, pairs: deque[tuple[Tensor, Tensor, float]], initial: Callable[[Tensor], Tensor]
-) -> Tensor:
-    """The inverse Hessian of L-BFGS times `gradient` (Nocedal 1980)."""
-    q, factors = gradient.clone(), []
-    for step, change, product in reversed(pairs):
-        factors.append(float((step * q).sum()) / product)
-        q -= factors[-1] * change
-    q = initial(q)
-    for (step, change, product), factor in zip(pairs, reversed(factors), strict=True):
-        q += (factor - float((change * q).sum()) / product) * step
-    return q
+class _Pair:
+    """One step of L-BFGS: the move, the change of the gradient, and that change preconditioned."""
+
+    def __init__(self, step: Tensor, change: Tensor, solved: Tensor) -> None:
+        self.step, self.change, self.solved = step, change, solved
+        self.product = float((step * change).sum())
+
+
+def _two_loop(gradient: Tensor, solved: Tensor, pairs: deque[_Pair], scale: float) -> Tensor:
+    """The inverse Hessian of L-BFGS times `gradient` (Nocedal 1980); `solved` is the preconditioned gradient.
+
+    The preconditioner is linear, so one solve an iteration is enough: what the first loop subtracts from the
+    gradient is subtracted, preconditioned, from `solved`.
+    """
+    q, r, factors = gradient.clone(), solved.clone(), []
+    for pair in reversed(pairs):
+        factors.append(float((pair.step * q).sum()) / pair.product)
+        q -= factors[-1] * pair.change
+        r -= factors[-1] * pair.solved
+    r *= scale
+    for pair, factor in zip(pairs, reversed(factors), strict=True):
+        r += (factor - float((pair.change * r).sum()) / pair.product) * pair.step
+    return r
 
 
 def _backtrack(
@@ -185,9 +204,9 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
     The deviation of a constant column is given as 1.
     """
-    shift = x[: 8 * ROWS].double().mean(0)
+    shift = x[: 4 * ROWS].double().mean(0)
     total, squares = torch.zeros_like(shift), torch.zeros_like(shift)
-    for rows in x.split(8 * ROWS):
+    for rows in x.split(4 * ROWS):
         moved = rows.double() - shift
         total += moved.sum(0)
         squares += moved.square().sum(0)

@@ -26,7 +26,7 @@ NORMALISING = 10 / 255**2
 WHITENING = 0.1
 """added to the eigenvalues of the covariance"""
 BATCH = 256
-IMAGES = 16
+IMAGES = 4
 """images whose maps are held at once: they should stay in the cache"""
 
 

@@ -20,7 +20,7 @@ from nolabel.seeds import generator
 
 VALIDATION_SHARE = 0.2
 MOST_VALIDATION = 2000
-QUERIES = 256
+QUERIES = 512
 GROUP = 16
 """similarities whose maximum stands for them in the first pass of the search"""
 

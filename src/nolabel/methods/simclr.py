@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MASKED = -1e9
-"""stands for minus infinity: finite, so that a row without negatives has the gradient 0 and not nan"""
+"""stands for minus infinity; finite, so that nothing subtracts infinities where an image has no negatives"""
 
 
 @dataclass(frozen=True)

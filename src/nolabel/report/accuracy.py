@@ -7,7 +7,7 @@ from typing import Any
 from markupsafe import Markup
 
 from nolabel.report import figures
-from nolabel.report._text import SPACE, count, in_words, interval, number, p_value, percent, readable, signed
+from nolabel.report._text import SPACE, count, in_words, interval, number, p_value, percent, signed
 from nolabel.report.records import (
     DIFFERENCE,
     METRICS_IN_WORDS,
@@ -194,7 +194,7 @@ def by_stage(records: Sequence[Record], key: str = "stages") -> Markup:
     for entry in entries:
         row = next((row for row in entry.rows if len(row.chosen.get(STAGES) or ()) > 1), None)
         if row is not None:
-            values.setdefault(readable(entry.label), row.chosen[STAGES])
+            values.setdefault(entry.label, row.chosen[STAGES])
             chosen = chosen or (None if entry.is_baseline else row.chosen.get("stage"))
     if not values:
         return part("section", key, "Accuracy by stage", part("sentence", "The stages were not compared."))

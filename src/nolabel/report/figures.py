@@ -84,13 +84,13 @@ def curves(
             color=SERIES[i % 4],
             linestyle=STYLES[i % 4],
             linewidth=1.6,
-            label=line.label,
+            label=_shown(line.label),
             **alone,
         )
     for level in levels:
         axes.axhline(scale * level.value, color=FAINT, linewidth=1, linestyle=(0, (3, 3)))
         axes.annotate(
-            readable(level.label),
+            _shown(level.label),
             (1, scale * level.value),
             (0, 2.5),
             axes.get_yaxis_transform(),
@@ -99,7 +99,6 @@ def curves(
             va="bottom",
             color=FAINT,
             fontsize=9.5,
-            parse_math=False,
         )
     axes.set_xlabel(x_label)
     axes.margins(x=0.02, y=0.12)
@@ -130,7 +129,7 @@ def intervals(rows: Sequence[Measured], *, x_label: str, alt: str) -> str:
             marker="s" if row.is_baseline else "o", markerfacecolor=PAGE if row.is_baseline else colour,
         )  # fmt: skip
         axes.annotate(
-            readable(row.label),
+            _shown(row.label),
             (0, place),
             (0, 11),
             axes.get_yaxis_transform(),
@@ -138,7 +137,6 @@ def intervals(rows: Sequence[Measured], *, x_label: str, alt: str) -> str:
             va="center",
             color=INK,
             fontsize=10,
-            parse_math=False,
         )
         axes.annotate(
             percent(row.value),
@@ -175,9 +173,9 @@ def stages(values: Mapping[str, Mapping[str, float]], *, alt: str) -> str:
             marker=MARKERS[i % 4],
             markersize=5,
             linewidth=1.6,
-            label=subject,
+            label=_shown(subject),
         )
-    axes.set_xticks(range(len(names)), [readable(name) for name in names])
+    axes.set_xticks(range(len(names)), [_shown(name, 14) for name in names])
     axes.set_xlabel("stage of the network, first to last")
     axes.margins(x=0.06, y=0.12)
     axes.grid(axis="y", color=RULE, linewidth=0.6)
@@ -252,7 +250,7 @@ def matches_figure(
 
     pictures = [query_image, *match_images]
     titles = ["query", *(f"{i}.  {score:.3f}" for i, score in enumerate(scores, 1))]
-    below = ["", *(_end(readable(name), 22) for name in names)]
+    below = ["", *(_shown(name, 22) for name in names)]
     columns = min(6, len(pictures))
     rows = -(-len(pictures) // columns)
     with rc_context({"font.family": "DejaVu Sans", "font.size": 8}):
@@ -273,22 +271,28 @@ def matches_figure(
                 ha="center",
                 va="top",
                 fontsize=7,
-                parse_math=False,
             )
         held = io.BytesIO()
         figure.savefig(held, format="png")
     return held.getvalue()
 
 
-def _end(text: str, longest: int) -> str:
-    return text if len(text) <= longest else "…" + text[1 - longest :]
+def _shown(text: str, longest: int = 44) -> str:
+    """The end of `text` as matplotlib must be given it: `$` is no formula, `_` in front hides no legend."""
+    text = readable(text)
+    text = text if len(text) <= longest else "…" + text[1 - longest :]
+    return (f" {text}" if text.startswith("_") else text).replace("$", r"\$")
 
 
 def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Means of at most 80 neighbouring groups of points; values that are not finite are left out."""
+    """At most 80 points: means over equal parts of the x axis; values that are not finite are left out."""
     kept = np.isfinite(x) & np.isfinite(y)
-    groups = min(MOST_POINTS, int(kept.sum())) or 1
-    means = [np.array([part.mean() for part in np.array_split(v[kept], groups) if len(part)]) for v in (x, y)]
+    x, y = x[kept], y[kept]
+    if len(x) <= MOST_POINTS:
+        return x, y
+    part = np.minimum((x - x.min()) / np.ptp(x) * MOST_POINTS, MOST_POINTS - 1).astype(int)
+    n = np.bincount(part)
+    means = [np.bincount(part, values)[n > 0] / n[n > 0] for values in (x, y)]
     return means[0], means[1]
 
 

@@ -29,7 +29,7 @@ WHITENED = (
     "They were computed from patches of the images before training and stay as they are: the patterns that "
     "such patches are made of, most common first, each also with opposite sign."
 )
-LEARNT = "They were learnt: edges and colour contrasts are a good sign; noise means that the layer has hardly changed."
+LEARNT = "They were learnt: edges and colour contrasts are a good sign, noise means that they hardly changed."
 MOST_SKIPPED = 200
 GLOSSARY = (
     (
@@ -255,7 +255,7 @@ def _curve(records: Sequence[Record], chart: Curve) -> Markup | None:
 
 def _line_label(record: Record, name: str, several: bool) -> str:
     if several:
-        return readable(record.name)
+        return record.name
     return "held-out images" if name.startswith("held_out/") else "training images"
 
 
@@ -303,8 +303,8 @@ def retrieval(record: Record, thumbnails: bool = True, key: str = "retrieval") -
             return part("sentence", "No images were looked up with this encoder.")
         k = found.matches.shape[1]
         caption = (
-            f"Left: an image the encoder was not trained on. Right of it: the {k} training images whose "
-            "features are most similar, most similar first. "
+            f"Left: the query, a test image where the data have such. Right of it: the {k} training images "
+            "whose features are most similar, most similar first. "
         )
         if any(found.query_labels):
             caption += "Solid frame and ✓: same class as the query. Dashed frame and ✗: another class."
