@@ -37,7 +37,9 @@ def main() -> None:
 
         rows += training.rows(arguments.data, arguments.pairs)
     show(rows, Console(width=180))
-    arguments.out.write_text(json.dumps({"machine": machine(), "rows": [r.as_dict() for r in rows]}, indent=2))
+    arguments.out.write_text(
+        json.dumps({"machine": machine(), "rows": [r.as_dict() for r in rows]}, indent=2)
+    )
     print(json.dumps(machine()))
 
 

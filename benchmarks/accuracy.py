@@ -29,7 +29,8 @@ def measure(arm: str, data: str, folder: Path, minutes: float, seed: int, baseli
         subprocess.run(command(arm, data, folder, minutes, seed), check=True)
     if not read_rows(folder / "evaluation.jsonl"):
         subprocess.run(
-            [sys.executable, "-m", "nolabel", "evaluate", str(folder), data, "--baselines", baselines], check=True
+            [sys.executable, "-m", "nolabel", "evaluate", str(folder), data, "--baselines", baselines],
+            check=True,
         )
 
 
@@ -43,16 +44,27 @@ def main() -> None:
     parser.add_argument("--data", default="../shared/data/cifar10.zip")
     parser.add_argument("--out", type=Path, default=Path("runs/accuracy"))
     parser.add_argument("--minutes", type=float, default=10)
-    parser.add_argument("--arms", nargs="+", default=["simclr", "lightly-256", "rotation", "lightly-128", "lightly-512"])
+    parser.add_argument(
+        "--arms", nargs="+", default=["simclr", "lightly-256", "rotation", "lightly-128", "lightly-512"]
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     a = parser.parse_args()
     a.out.mkdir(parents=True, exist_ok=True)
     for seed in a.seeds:
         for arm in a.arms:
-            baselines = "random,pixels,histogram" if seed == a.seeds[0] and arm in ("simclr", "rotation") else ""
+            baselines = (
+                "random,pixels,histogram" if seed == a.seeds[0] and arm in ("simclr", "rotation") else ""
+            )
             measure(arm, a.data, a.out / f"{arm}-{seed}", a.minutes, seed, baselines)
-            rows = [r for r in read_rows(a.out / f"{arm}-{seed}" / "evaluation.jsonl") if r["metric"] == "top1"]
-            print(arm, seed, [(r["subject"], r["protocol"], round(100 * r["value"], 2)) for r in rows], flush=True)
+            rows = [
+                r for r in read_rows(a.out / f"{arm}-{seed}" / "evaluation.jsonl") if r["metric"] == "top1"
+            ]
+            print(
+                arm,
+                seed,
+                [(r["subject"], r["protocol"], round(100 * r["value"], 2)) for r in rows],
+                flush=True,
+            )
     (a.out / "machine.json").write_text(json.dumps(machine(), indent=2))
 
 

@@ -19,7 +19,9 @@ from nolabel.encoders.base import build
 from nolabel.seeds import derive
 
 
-def train(data: str, out: Path, *, encoder_name: str, size: int, minutes: float, batch: int, workers: int, seed: int):
+def train(
+    data: str, out: Path, *, encoder_name: str, size: int, minutes: float, batch: int, workers: int, seed: int
+):
     """Train for `minutes` (loader start included), save the encoder in `out`; gives the number of views seen."""
     from lightly.loss import NTXentLoss
 

@@ -31,10 +31,13 @@ class Row:
         return asdict(self)
 
 
-
-
 def compare(
-    name: str, ours: tuple[str, Callable[[], int]], theirs: tuple[str, Callable[[], int]], *, pairs: int, unit: str
+    name: str,
+    ours: tuple[str, Callable[[], int]],
+    theirs: tuple[str, Callable[[], int]],
+    *,
+    pairs: int,
+    unit: str,
 ) -> Row:
     """Time both sides in turn; each callable does its work and returns how many items it did."""
     rates: tuple[list[float], list[float]] = ([], [])
@@ -59,7 +62,9 @@ def compare(
 def machine() -> dict[str, object]:
     """What the figures were measured on."""
     text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    model = next((line.split(":")[1].strip() for line in text.splitlines() if line.startswith("model name")), "")
+    model = next(
+        (line.split(":")[1].strip() for line in text.splitlines() if line.startswith("model name")), ""
+    )
     flags = next((line for line in text.splitlines() if line.startswith("flags")), "").split()
     return {
         "processor": model or platform.processor(),

@@ -42,7 +42,9 @@ def lightly_loader(images: list[Image.Image], side: int, blur: bool, batch: int,
     )  # fmt: skip
 
 
-def best_workers(images: list[Image.Image], side: int, blur: bool, batch: int, choices: range = range(5)) -> int:
+def best_workers(
+    images: list[Image.Image], side: int, blur: bool, batch: int, choices: range = range(5)
+) -> int:
     """The number of workers (0 to 4) with which lightly's loader is fastest on this machine."""
     import time
 
@@ -93,7 +95,9 @@ class LightlySimCLR(nn.Module):
         return self.head(self.backbone(x).flatten(1))
 
 
-def lightly_step(model: LightlySimCLR, batch: int, *, tuned: bool, bfloat16: bool) -> Callable[[list[Tensor]], None]:
+def lightly_step(
+    model: LightlySimCLR, batch: int, *, tuned: bool, bfloat16: bool
+) -> Callable[[list[Tensor]], None]:
     """One training step of lightly's benchmark: NT-Xent at 0.5, SGD .06 B/128, momentum .9, decay 5e-4.
 
     `tuned` adds channels_last and compilation, `bfloat16` autocast to it.

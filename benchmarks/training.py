@@ -38,7 +38,9 @@ class Ours:
         self.source = ViewSource(self.method, store, BATCH, 0, channels_last)
         if channels_last:
             self.method.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.model, self.optimizer = self.fabric.setup(self.method, build_optimizer(self.method, self.method.recipe))
+        self.model, self.optimizer = self.fabric.setup(
+            self.method, build_optimizer(self.method, self.method.recipe)
+        )
         self.resident = self.source.views(0, 0.0)
         self.feed = Feed(lambda step: self.source.views(step, 0.0), 0, 10**9, ahead=1)
         self.coming = iter(self.feed)
@@ -63,10 +65,14 @@ class Ours:
         return work
 
 
-def lightly(images: list[Image.Image], workers: int, steps: int, *, tuned: bool, bfloat16: bool) -> Callable[[], int]:
+def lightly(
+    images: list[Image.Image], workers: int, steps: int, *, tuned: bool, bfloat16: bool
+) -> Callable[[], int]:
     torch.manual_seed(0)
     encoder = build(ENCODER, SIDE)
-    step = peers.lightly_step(peers.LightlySimCLR(encoder, encoder.dim), BATCH, tuned=tuned, bfloat16=bfloat16)
+    step = peers.lightly_step(
+        peers.LightlySimCLR(encoder, encoder.dim), BATCH, tuned=tuned, bfloat16=bfloat16
+    )
     coming = peers.endless(peers.lightly_loader(images, SIDE, False, BATCH, workers))
 
     def work() -> int:
@@ -116,11 +122,17 @@ def rows(data: str, pairs: int, steps: int = 3) -> list[Row]:
         ("channels_last, compiled, bfloat16", True, True),
     ):
         theirs = lightly(images, workers, 1 if bfloat16 else steps, tuned=tuned, bfloat16=bfloat16)
-        found.append(compare(what, end_to_end, (f"lightly, {name}, {workers} workers", theirs), pairs=pairs, unit="views/s"))
+        found.append(
+            compare(
+                what, end_to_end, (f"lightly, {name}, {workers} workers", theirs), pairs=pairs, unit="views/s"
+            )
+        )
     cost = multiply_adds(SIDE)
 
     def step_work() -> int:
         return int(cost * ours.limit(steps)())
 
-    found.append(compare("multiply-adds", ("the limit's step", step_work), matrix_product(), pairs=pairs, unit="MAC/s"))
+    found.append(
+        compare("multiply-adds", ("the limit's step", step_work), matrix_product(), pairs=pairs, unit="MAC/s")
+    )
     return found

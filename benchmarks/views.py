@@ -10,13 +10,15 @@ from benchmarks.pairs import Row, compare
 from nolabel.data.batch import ImageBatch
 from nolabel.encoders.base import build
 from nolabel.methods.base import DataInfo
-from nolabel.methods.simclr import Options, SimCLR
+from nolabel.methods.simclr import SimCLR, SimCLROptions
 from nolabel.seeds import generator
 
 
 def method(side: int, blur: bool) -> SimCLR:
     """The paper's pipeline: two views, crops from 0.08 of the area, strength .5, grey .2, blur as asked."""
-    options = Options(views=2, sizes=(1.0,), size_changes=(), crop_min=0.08, grey_p=0.2, blur_p=0.5 if blur else 0.0)
+    options = SimCLROptions(
+        views=2, sizes=(1.0,), size_changes=(), crop_min=0.08, grey_p=0.2, blur_p=0.5 if blur else 0.0
+    )
     return SimCLR(build("resnet10", side), options, DataInfo(images=1, size=side))
 
 
@@ -58,10 +60,16 @@ def rows(pairs: int) -> list[Row]:
     for side, count, blur in ((32, 2048, False), (128, 512, False), (128, 512, True)):
         stored = side if side == 32 else side * 5 // 4
         pictures = peers.pil_images(count, stored)
-        tensor = torch.from_numpy(np.stack([np.asarray(p) for p in pictures])).permute(0, 3, 1, 2).contiguous()
+        tensor = (
+            torch.from_numpy(np.stack([np.asarray(p) for p in pictures])).permute(0, 3, 1, 2).contiguous()
+        )
         batch = ImageBatch.of(tensor)
         what = f"views, {side} px{', blur' if blur else ''}"
         ours = ("nolabel", nolabel_views(batch, side, blur))
-        found.append(compare(what, ours, lightly_views(pictures, side, blur, 256), pairs=pairs, unit="views/s"))
-        found.append(compare(what, ours, ("kornia", kornia_views(tensor, side, blur)), pairs=pairs, unit="views/s"))
+        found.append(
+            compare(what, ours, lightly_views(pictures, side, blur, 256), pairs=pairs, unit="views/s")
+        )
+        found.append(
+            compare(what, ours, ("kornia", kornia_views(tensor, side, blur)), pairs=pairs, unit="views/s")
+        )
     return found

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from toys import fit_toy, toy_run, toy_store
 
 from nolabel.encoders.base import Encoder
 from nolabel.errors import RunError
 from nolabel.training import budget, health
 from nolabel.training.budget import Budget
 from nolabel.training.progress import describe
+from toys import fit_toy, toy_run, toy_store
 
 
 def test_a_run_leaves_its_log_two_checkpoints_and_an_encoder(tmp_path: Path) -> None:
@@ -26,7 +26,9 @@ def test_a_run_leaves_its_log_two_checkpoints_and_an_encoder(tmp_path: Path) -> 
     _, outcome = fit_toy(tmp_path / "run", 10, held_out=toy_store(20, seed=5), monitors=[monitor])
     rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
     assert [row["step"] for row in rows] == list(range(11))
-    assert {"loss", "lr", "views_per_second", "wait", "agreement", "epoch", "progress", "seconds"} <= set(rows[1])
+    assert {"loss", "lr", "views_per_second", "wait", "agreement", "epoch", "progress", "seconds"} <= set(
+        rows[1]
+    )
     assert [row["step"] for row in rows if "rankme" in row] == [0, 2, 4, 6, 8, 10]
     assert {"feature_std", "rankme", "knn", "held_out/loss"} <= set(rows[10])
     assert seen == [(step, False) for step in (0, 2, 4, 6, 8, 10)]
@@ -99,7 +101,9 @@ def test_health_leaves_the_encoder_as_it_was(tmp_path: Path) -> None:
 
 def test_minutes_become_a_number_of_steps_that_fits_and_is_recorded(tmp_path: Path) -> None:
     run = toy_run(tmp_path / "run", 1)
-    _, outcome = fit_toy(tmp_path / "run", 1, run=run, budget=Budget(minutes=0.05), log_every=None, checkpoint_seconds=60)
+    _, outcome = fit_toy(
+        tmp_path / "run", 1, run=run, budget=Budget(minutes=0.05), log_every=None, checkpoint_seconds=60
+    )
     planned = run.info["budget"]
     assert planned["steps"] == outcome.steps >= 1
     assert planned["seconds_a_step"] * planned["steps"] <= 3
@@ -108,7 +112,9 @@ def test_minutes_become_a_number_of_steps_that_fits_and_is_recorded(tmp_path: Pa
 
 def test_measuring_the_rate_changes_nothing(tmp_path: Path) -> None:
     run = toy_run(tmp_path / "minutes", 1)
-    measured, outcome = fit_toy(tmp_path / "minutes", 1, run=run, budget=Budget(minutes=0.01), checkpoint_seconds=60)
+    measured, outcome = fit_toy(
+        tmp_path / "minutes", 1, run=run, budget=Budget(minutes=0.01), checkpoint_seconds=60
+    )
     plain, _ = fit_toy(tmp_path / "steps", outcome.steps)
     for name, value in plain.state_dict().items():
         assert torch.equal(value, measured.state_dict()[name]), name
@@ -130,4 +136,7 @@ def test_kinds_of_step_follow_what_draw_says(tmp_path: Path) -> None:
 def test_the_line_that_a_person_sees() -> None:
     row = {"step": 1200, "loss": 2.5, "views_per_second": 1534.2, "wait": 0.031}
     line = describe(row, 4000, 75.0, {"feature_std": 0.61, "rankme": 88.2, "knn": 0.412})
-    assert line == "step 1,200/4,000  loss 2.500  1,534 views/s  waiting 3%  1:15 left  spread 0.61  RankMe 88  kNN 41.2%"
+    assert (
+        line
+        == "step 1,200/4,000  loss 2.500  1,534 views/s  waiting 3%  1:15 left  spread 0.61  RankMe 88  kNN 41.2%"
+    )

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
-from toys import Toy, fit_toy, toy_method, toy_store
 
 from nolabel.api import pretrain
 from nolabel.errors import DataError, FileFormatError, UsageError
@@ -20,6 +19,7 @@ from nolabel.runs import Run
 from nolabel.training import checkpoint, work
 from nolabel.training.loop import Settings
 from nolabel.training.optim import build_optimizer
+from toys import Toy, fit_toy, toy_method, toy_store
 
 TOYS = str(Path(__file__).parent / "toys.py")
 
@@ -74,7 +74,9 @@ def test_channels_last_is_resumed_bit_for_bit(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_kill_9_in_the_middle_of_an_epoch(tmp_path: Path) -> None:
     whole, _ = fit_toy(tmp_path / "whole", 30)
-    program = f"from pathlib import Path; from toys import fit_toy; fit_toy(Path({str(tmp_path / 'killed')!r}), 30)"
+    program = (
+        f"from pathlib import Path; from toys import fit_toy; fit_toy(Path({str(tmp_path / 'killed')!r}), 30)"
+    )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
     child = subprocess.Popen([sys.executable, "-c", program], env=environment)
     log = tmp_path / "killed/metrics.jsonl"
@@ -166,9 +168,26 @@ def test_pretrain_records_what_repeats_it(tmp_path: Path) -> None:
     assert info["status"] == "finished"
     assert info["budget"] == {"asked": {"steps": 4}, "watches": 5, "steps": 4, "epochs": 0.8}
     assert (info["precision"], info["channels_last"], info["compile"]) == ("32-true", False, False)
-    for word in ("--steps 4", "--size 16", "--seed 2", "--no-channels-last", "--batch-size 8", "--precision 32-true"):
+    for word in (
+        "--steps 4",
+        "--size 16",
+        "--seed 2",
+        "--no-channels-last",
+        "--batch-size 8",
+        "--precision 32-true",
+    ):
         assert word in info["repeat"]
-    assert {"method", "options", "recipe", "encoder", "data", "machine", "versions", "started", "final"} <= set(info)
+    assert {
+        "method",
+        "options",
+        "recipe",
+        "encoder",
+        "data",
+        "machine",
+        "versions",
+        "started",
+        "final",
+    } <= set(info)
     learn(tmp_path / "second", seed=2)
     assert encoder_bytes(run.folder) == encoder_bytes(tmp_path / "second")
     with pytest.raises(UsageError, match="is not empty"):
@@ -236,5 +255,3 @@ def test_a_batch_larger_than_the_data_is_reduced_with_a_word(
     run = learn(tmp_path / "run", batch_size=64, steps=1, progress=True)
     assert run.info["recipe"]["batch_size"] == 40
     assert "The batch of 64 is reduced to 40, because there are 40 images." in capsys.readouterr().err
-
-

@@ -25,7 +25,8 @@ from small import TinyNet, smooth_images
 def rotation(size: int = 32, encoder: Encoder | None = None, **options) -> Rotation:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return Rotation(encoder or TinyNet(), RotationOptions(**options), DataInfo(64, size))
+        fixed = {"sizes": (1.0,), "size_changes": ()}
+        return Rotation(encoder or TinyNet(), RotationOptions(**fixed | options), DataInfo(64, size))
 
 
 def noise(n: int, *path: str | int, side: int = 32) -> ImageBatch:
@@ -74,8 +75,13 @@ def test_without_crop_and_flip_the_first_copy_is_the_image() -> None:
     torch.testing.assert_close(views[4], images.image(1) / 255)
 
 
+def test_images_grow_along_the_run() -> None:
+    method, images = rotation(sizes=(0.5, 0.75, 1.0), size_changes=(0.5, 0.8)), noise(2)
+    drawn = [method.draw(2, seeds.generator(0), progress) for progress in (0.0, 0.49, 0.5, 0.79, 0.8, 0.99)]
+    assert [method.views(images, d)["images"].shape[-1] for d in drawn] == [16, 16, 24, 24, 32, 32]
+
+
 def test_padded_crop_shifts_by_at_most_the_pad_in_proportion_to_the_size() -> None:
-    assert (rotation(32).pad, rotation(64).pad, rotation(96).pad) == (4, 8, 12)
     method = rotation(flip_p=0, pad_mode="zero", turns_per_image=1, turns="two_0_180")
     white = ImageBatch.of(torch.full((200, 3, 32, 32), 255, dtype=torch.uint8))
     views = method.views(white, method.draw(200, seeds.generator(0), 0.0))["images"]

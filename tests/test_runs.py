@@ -40,7 +40,9 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(
     path = tmp_path / "file"
     write_atomically(path, "old")
     monkeypatch.setattr(os, function, refuse(errno.ENOSPC))
-    with pytest.raises(RunError, match=r"file cannot be written \(no space left on device\): make room") as raised:
+    with pytest.raises(
+        RunError, match=r"file cannot be written \(no space left on device\): make room"
+    ) as raised:
         write_atomically(path, "new")
     assert "\n" not in str(raised.value)
     assert path.read_text() == "old"
@@ -146,5 +148,3 @@ def test_rows_after_a_step_are_dropped(tmp_path: Path) -> None:
     run.drop_metrics_after(2)
     run.append_metrics({"step": 3})
     assert [json.loads(line)["step"] for line in (tmp_path / "run/metrics.jsonl").open()] == [0, 1, 2, 3]
-
-

@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from toys import Toy, toy_method, toy_store
 from torch import nn
 
 from nolabel.errors import UsageError
@@ -13,6 +12,7 @@ from nolabel.methods.base import Recipe
 from nolabel.training.budget import Budget, steps_in_epochs
 from nolabel.training.optim import LARS, build_optimizer, parameter_groups
 from nolabel.training.schedule import peak_rate, rate
+from toys import Toy, toy_method, toy_store
 
 ROTATION = Recipe(lr=0.1, schedule="step", warmup=0, drops=(0.3, 0.6, 0.8), drop_factor=5)
 
@@ -63,7 +63,9 @@ def test_the_trust_ratio_of_lars(decay: float, ratio: float) -> None:
     w.grad = torch.tensor([[0.6, 0.8]], dtype=torch.float64)
     LARS([w], lr=1.0, weight_decay=decay).step()
     step = ratio * (w.grad + decay * torch.tensor([[3.0, 4.0]], dtype=torch.float64))
-    assert torch.allclose(w.detach(), torch.tensor([[3.0, 4.0]], dtype=torch.float64) - step, atol=1e-8, rtol=0)
+    assert torch.allclose(
+        w.detach(), torch.tensor([[3.0, 4.0]], dtype=torch.float64) - step, atol=1e-8, rtol=0
+    )
 
 
 def test_lars_keeps_the_rate_inside_its_buffer() -> None:

@@ -75,7 +75,11 @@ class Toy(Method):
     def draw(self, n: int, generator: torch.Generator, progress: float) -> dict[str, Tensor]:
         side = self.data.size // 2 if progress < self.options.small_until else self.data.size
         noise = torch.rand(n, 2, 3, 1, 1, generator=generator)
-        return {"side": torch.tensor(side), "noise": noise, "bad": torch.tensor(progress >= self.options.bad_from)}
+        return {
+            "side": torch.tensor(side),
+            "noise": noise,
+            "bad": torch.tensor(progress >= self.options.bad_from),
+        }
 
     def views(self, images: ImageBatch, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
         whole = plain.whole(images, int(drawn["side"]))

@@ -37,7 +37,9 @@ def _is_entry(file: Path) -> bool:
     for node in ast.parse(file.read_text()).body:
         if isinstance(node, ast.ClassDef) and any(_base_name(b) in CONTRACTS for b in node.bases):
             return True
-        if isinstance(node, ast.Assign) and any(isinstance(t, ast.Name) and t.id == "PATTERN" for t in node.targets):
+        if isinstance(node, ast.Assign) and any(
+            isinstance(t, ast.Name) and t.id == "PATTERN" for t in node.targets
+        ):
             return True
     return False
 
@@ -66,7 +68,8 @@ def module(kind: str, name: str) -> ModuleType:
         if not path.is_file():
             raise UsageError(f"There is no file {name}: give the path of an existing .py file.")
         spec = importlib.util.spec_from_file_location(path.stem, path)
-        assert spec and spec.loader
+        assert spec
+        assert spec.loader
         loaded = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(loaded)
         return loaded
@@ -74,7 +77,9 @@ def module(kind: str, name: str) -> ModuleType:
         try:
             return importlib.import_module(name)
         except ModuleNotFoundError as error:
-            raise UsageError(f"The module {name} cannot be imported ({error}): check the dotted path.") from None
+            raise UsageError(
+                f"The module {name} cannot be imported ({error}): check the dotted path."
+            ) from None
     plain = name.replace("-", "_")
     if plain not in names(kind):
         raise UsageError(unknown(kind.rstrip("s"), name, names(kind)))
@@ -93,7 +98,9 @@ def load(kind: str, name: str, contract: type) -> type:
         and value.__module__ == found.__name__
     ]
     if len(classes) != 1:
-        raise UsageError(f"{name} must define exactly one {contract.__name__}, but it defines {len(classes)}.")
+        raise UsageError(
+            f"{name} must define exactly one {contract.__name__}, but it defines {len(classes)}."
+        )
     return classes[0]
 
 

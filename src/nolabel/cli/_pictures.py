@@ -59,8 +59,7 @@ def view_sheet(method: Method, images: ImageBatch, seed: int) -> pictures.ViewSh
     of_each = seen.unflatten(0, (images.size, -1))[:, :MOST_COLUMNS]
     whole = plain.whole(images, seen.shape[-1])
     columns = ("image", *(f"view {v + 1}" for v in range(of_each.shape[1])))
-    text = " ".join(inspect.cleandoc(method.views.__doc__ or "").split())
-    return pictures.ViewSheet(_bytes(torch.cat([whole[:, None], of_each], 1)), columns, text)
+    return pictures.ViewSheet(_bytes(torch.cat([whole[:, None], of_each], 1)), columns, "")
 
 
 def panel(method: Method, images: ImageBatch, seed: int) -> pictures.Panel:

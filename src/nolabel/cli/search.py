@@ -1,6 +1,5 @@
 """`nolabel search`: the images most like one image, as text and as a picture."""
 
-import io
 import math
 from pathlib import Path
 from typing import Annotated
@@ -8,7 +7,6 @@ from typing import Annotated
 import numpy as np
 import torch
 from cyclopts import Parameter
-from PIL import Image, ImageDraw, ImageFont
 
 from nolabel.cli import _screen
 from nolabel.cli._vectors import vectors
@@ -17,10 +15,8 @@ from nolabel.data.store import STORAGE_MARGIN, ImageStore
 from nolabel.encoders._io import load_encoder
 from nolabel.errors import DataError, UsageError
 from nolabel.report._text import readable
+from nolabel.report.figures import matches_figure
 from nolabel.runs import write_atomically
-
-TILE, CAPTION, GAP, COLUMNS = 192, 22, 8, 5
-"""pixels of a picture's side, of the line below it, between pictures; pictures in a row"""
 
 
 def search(
@@ -73,10 +69,9 @@ def search(
         )
     _screen.table(("", "cosine", "class", "path"), rows, right=("", "cosine"))
     shown = store.batch(torch.tensor(nearest))
-    tiles = [_tile(image, "query")] + [
-        _tile(shown.image(b), f"{rank}  {cosine}  {label}") for b, (rank, cosine, label, _) in enumerate(rows)
-    ]
-    write_atomically(out, _sheet(tiles))
+    matches = [_picture(shown.image(b)) for b in range(shown.size)]
+    names = [readable(label or path) for _, _, label, path in rows]
+    write_atomically(out, matches_figure(_picture(image), matches, cosines[nearest].tolist(), names))
     _screen.line(f"The picture is in {out}.")
 
 
@@ -94,24 +89,5 @@ def _read_query(query: Path, shorter: int) -> torch.Tensor:
     return pixels.view(picture.height, picture.width, 3).permute(2, 0, 1)
 
 
-def _tile(image: torch.Tensor, caption: str) -> Image.Image:
-    picture = Image.fromarray(image.permute(1, 2, 0).contiguous().numpy())
-    w, h = picture.size
-    scale = TILE / max(w, h)
-    picture = picture.resize((max(1, round(w * scale)), max(1, round(h * scale))), Image.Resampling.BICUBIC)
-    tile = Image.new("RGB", (TILE, TILE + CAPTION), "white")
-    tile.paste(picture, ((TILE - picture.width) // 2, (TILE - picture.height) // 2))
-    ImageDraw.Draw(tile).text((2, TILE + 3), readable(caption)[:32], "black", ImageFont.load_default(14))
-    return tile
-
-
-def _sheet(tiles: list[Image.Image]) -> bytes:
-    """The query and its matches, row by row, as PNG."""
-    columns = min(COLUMNS, len(tiles))
-    rows = math.ceil(len(tiles) / columns)
-    sheet = Image.new("RGB", (columns * (TILE + GAP) + GAP, rows * (TILE + CAPTION + GAP) + GAP), "white")
-    for i, tile in enumerate(tiles):
-        sheet.paste(tile, (GAP + i % columns * (TILE + GAP), GAP + i // columns * (TILE + CAPTION + GAP)))
-    held = io.BytesIO()
-    sheet.save(held, "PNG")
-    return held.getvalue()
+def _picture(image: torch.Tensor) -> np.ndarray:
+    return image.permute(1, 2, 0).numpy()

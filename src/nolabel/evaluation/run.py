@@ -76,20 +76,13 @@ def evaluate_encoder(
         )
     measures = [measure for measure in measures if measure.labelled]
     results, truth = list(own_results), store.labels[division.test].numpy()
+    side = own.setting["size"]
     for baseline in baselines if measures else ():
         found = _baselines.features(
-            baseline,
-            encoder,
-            store,
-            division,
-            size=own.setting["size"],
-            values=values,
-            seed=seed,
-            progress=progress,
+            baseline, encoder, store, division, size=side, values=values, seed=seed, progress=progress
         )
         of_seeds = [[_with(r, common) for m in measures for r in m.run(one, seed)] for one in found]
-        results += over_seeds(of_seeds)
-        results += differences(own_results, of_seeds, truth, seed)
+        results += over_seeds(of_seeds) + differences(own_results, of_seeds, truth, seed)
     return results
 
 

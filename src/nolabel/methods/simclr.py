@@ -29,6 +29,7 @@ from nolabel import distributed
 from nolabel.data.batch import ImageBatch
 from nolabel.encoders.base import Encoder
 from nolabel.errors import UsageError
+from nolabel.methods._sizes import check_sizes, view_side
 from nolabel.methods.base import DataInfo, Method, Recipe
 from nolabel.views import colour, filters, geometry, plain
 from nolabel.views.fused import simclr_view
@@ -81,9 +82,7 @@ class SimCLROptions:
                 f"SimCLR needs views >= 2 (not {self.views}), temperature > 0 (not {self.temperature}) and "
                 f"crop_min in (0, 1] (not {self.crop_min})."
             )
-        if len(self.sizes) != len(self.size_changes) + 1:
-            wanted, given = len(self.sizes) - 1, len(self.size_changes)
-            raise UsageError(f"{wanted + 1} sizes need {wanted} size_changes, but {given} are given.")
+        check_sizes(self.sizes, self.size_changes)
 
 
 _STUDY = SimCLROptions(
@@ -188,8 +187,7 @@ class SimCLR(Method):
 
     def draw(self, n: int, generator: torch.Generator, progress: float) -> dict[str, Tensor]:
         o, count = self.options, n * self.options.views
-        share = o.sizes[sum(progress >= change for change in o.size_changes)]
-        size = min(self.data.size, 4 * math.ceil(share * self.data.size / 4))
+        size = view_side(self.data.size, o.sizes, o.size_changes, progress)
         weak, hue = 0.8 * o.colour_strength, 0.2 * o.colour_strength
         per_view = {
             **geometry.draw_crop(count, generator, area=(o.crop_min, 1.0)),

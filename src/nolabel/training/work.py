@@ -97,6 +97,8 @@ def train(
     images = images.to(fabric.device)
     held_out = held_out.to(fabric.device) if held_out is not None else None
     method = build_method(work, images)
+    if fabric.is_global_zero:
+        run.update(chance={"loss": method.chance_loss(work.recipe.batch_size), "accuracy": method.chance})
     numerics = _numerics(work, method, images, fabric, run, progress)
     if numerics.precision != "32-true":
         fabric = make_fabric(numerics.precision)
