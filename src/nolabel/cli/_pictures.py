@@ -35,14 +35,17 @@ def draw_all(
         method: with its trained weights.
         encoder: as it was saved.
         train: images whose views are shown and that are searched in.
-        held_out: images that are searched for; None: training images, and no image finds itself.
+        held_out: images that the method answers for and that are searched for; None: training images, and
+            no image finds itself.
     """
     pick = torch.randperm(len(train), generator=generator(seed, "pictures", "views"))[:ROWS]
     method = method.eval()
     with torch.no_grad():
         if (sheet := view_sheet(method, train.batch(pick), seed)) is not None:
             pictures.save_views(folder, sheet)
-        pictures.save_panel(folder, panel(method, train.batch(pick[:PANEL_ROWS]), seed))
+        unseen = train if held_out is None else held_out
+        asked = _one_of_each_class(unseen, seed)[:PANEL_ROWS]
+        pictures.save_panel(folder, panel(method, unseen.batch(asked), seed))
     pictures.save_filters(folder, encoder.stem.weight.detach().numpy())
     pictures.save_retrieval(folder, retrieval(encoder, held_out, train, seed))
 
@@ -63,8 +66,8 @@ def view_sheet(method: Method, images: ImageBatch, seed: int) -> pictures.ViewSh
 
 
 def panel(method: Method, images: ImageBatch, seed: int) -> pictures.Panel:
-    """The method's own figure; its paragraph is the one that opens the method's file."""
-    figure = method.panel(images, generator(seed, "pictures", "panel"))
+    """The method's own figure, its answers included; the paragraph is the one that opens the method's file."""
+    figure = method.panel(images, generator(seed, "pictures", "panel"), trained=True)
     held = io.BytesIO()
     figure.savefig(held, format="svg")
     module = inspect.getmodule(type(method))
