@@ -28,6 +28,7 @@ METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 EVALUATION = "evaluation.jsonl"
 LOCK = ".lock"
+LEFTOVERS = (f"{CHECKPOINTS}/.*.tmp", ".encoder.*.tmp", f".{DESCRIPTION}.*.tmp", f".{METRICS}.*.tmp")
 
 Status = Literal["running", "finished", "interrupted", "failed"]
 
@@ -170,7 +171,7 @@ class Run:
 
     @staticmethod
     def resume(folder: str | Path) -> "Run":
-        """The run in `folder`, held by this process.
+        """The run in `folder`, held by this process; what a kill left half-written is removed.
 
         Raises:
             UsageError: there is none, or it is in use.
@@ -179,6 +180,9 @@ class Run:
         path = Path(folder)
         read_description(path)
         lock = _take_lock(path)
+        for pattern in LEFTOVERS:
+            for leftover in path.glob(pattern):
+                leftover.unlink(missing_ok=True)
         return Run(path, read_description(path), lock)
 
     @staticmethod

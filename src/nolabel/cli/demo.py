@@ -51,7 +51,7 @@ def demo(
     folder = _folder(out, data)
     store: str | ImageStore = demo_store() if data is None else data
     for part in PARTS:
-        _screen.line(f"\n--- {part.method}: {part.idea} {minutes:g} min of training ---")
+        _screen.line(f"\n--- {part.method}: {part.idea} ({minutes:g} min of training) ---")
         train(part.method, store, None, Shared(minutes=minutes, out=folder / part.method))
     measured = store if isinstance(store, ImageStore) else ImageStore.open(store, size=LARGEST_DEFAULT_SIZE)
     for part in PARTS:

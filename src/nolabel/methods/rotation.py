@@ -89,7 +89,7 @@ def rotation_loss(logits: Tensor, labels: Tensor) -> Tensor:
         logits: (B, K)
         labels: int64 (B,) in [0, K)
     """
-    return F.cross_entropy(logits.float(), labels)
+    return F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), labels)
 
 
 def attention(features: Tensor, power: float, size: int) -> Tensor:
