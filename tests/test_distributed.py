@@ -92,8 +92,16 @@ def fit_in_every_process(folder: Path, steps: int, killed_at: int | None) -> Non
 
     method = toy_method(toy_store(), dropout=0.0)
     method.__class__ = Doomed
-    fit(method, toy_store(), fabric=fabric, settings=toy_settings(steps, recipe=RECIPE), run=run, held_out=toy_store(20, seed=5),
-        progress=Progress(False))  # fmt: skip
+    settings, held_out = toy_settings(steps, recipe=RECIPE), toy_store(20, seed=5)
+    fit(
+        method,
+        toy_store(),
+        fabric=fabric,
+        settings=settings,
+        run=run,
+        held_out=held_out,
+        progress=Progress(False),
+    )
 
 
 def test_the_loop_on_two_processes(tmp_path: Path) -> None:

@@ -143,8 +143,9 @@ def evaluate(
 
     subject = encoder if isinstance(encoder, Encoder) else load_encoder(encoder)
     folder = Path(encoder) if not isinstance(encoder, Encoder) and Path(encoder).is_dir() else None
-    store = data
-    if not isinstance(store, ImageStore):
+    if isinstance(data, ImageStore):
+        store = data
+    else:
         side = _stored_for(folder, data) or size or subject.size
         store = ImageStore.open(data, size=side, labels=labels, workers=workers)
     results = run.evaluate_encoder(

@@ -12,10 +12,10 @@ from nolabel.methods.base import Recipe
 
 def plain_values(options: Any) -> dict[str, Any]:
     """A dataclass or mapping as what JSON gives back (tuples as lists)."""
-    values = (
-        asdict(options) if is_dataclass(options) and not isinstance(options, type) else dict(options or {})
-    )
-    return json.loads(json.dumps(values))
+    if is_dataclass(options) and not isinstance(options, type):
+        return json.loads(json.dumps(asdict(options)))
+    values: Mapping[str, Any] = options or {}
+    return json.loads(json.dumps(dict(values)))
 
 
 def build_options(kind: type, values: Mapping[str, Any]) -> Any:
