@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 
 from benchmarks.pairs import machine
+from nolabel import evaluate
 from nolabel.runs import read_rows
 
 
@@ -23,15 +24,12 @@ def command(arm: str, data: str, folder: Path, minutes: float, seed: int) -> lis
     return [sys.executable, "-m", "nolabel", "pretrain", arm, data, *common]
 
 
-def measure(arm: str, data: str, folder: Path, minutes: float, seed: int, baselines: str) -> None:
+def measure(arm: str, data: str, folder: Path, minutes: float, seed: int, baselines: tuple[str, ...]) -> None:
     """Train and evaluate what is not there yet."""
     if not (folder / "encoder.json").is_file() or _unfinished(folder):
         subprocess.run(command(arm, data, folder, minutes, seed), check=True)
     if not read_rows(folder / "evaluation.jsonl"):
-        subprocess.run(
-            [sys.executable, "-m", "nolabel", "evaluate", str(folder), data, "--baselines", baselines],
-            check=True,
-        )
+        evaluate(folder, data, protocols=("linear", "knn"), baselines=baselines)
 
 
 def _unfinished(folder: Path) -> bool:
@@ -52,9 +50,8 @@ def main() -> None:
     a.out.mkdir(parents=True, exist_ok=True)
     for seed in a.seeds:
         for arm in a.arms:
-            baselines = (
-                "random,pixels,histogram" if seed == a.seeds[0] and arm in ("simclr", "rotation") else ""
-            )
+            beside = seed == a.seeds[0] and not arm.startswith("lightly")
+            baselines = ("random", "pixels", "histogram") if beside else ()
             measure(arm, a.data, a.out / f"{arm}-{seed}", a.minutes, seed, baselines)
             rows = [
                 r for r in read_rows(a.out / f"{arm}-{seed}" / "evaluation.jsonl") if r["metric"] == "top1"

@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 
 from nolabel import catalog, distributed
+from nolabel.api import pretrain
 from nolabel.encoders import base
 from nolabel.errors import DataError, RunError, UsageError
 from nolabel.methods.base import DataInfo, Method, Recipe
@@ -170,3 +171,18 @@ def test_a_batchnorm_of_another_make_is_refused() -> None:
 
     with pytest.raises(UsageError, match="--devices 1"):
         synchronise(torch.nn.Sequential(Other(3)), torch.device("cpu"))
+
+
+@pytest.mark.slow
+def test_pretrain_on_two_processes(tmp_path: Path) -> None:
+    toys = str(Path(__file__).parent / "toys.py")
+    store, shared = toy_store(), {"size": 16, "steps": 3, "precision": "64-true", "progress": False}
+    options = {"dropout": 0.0}
+    pretrain(toys, store, out=tmp_path / "one", options=options, channels_last=False, **shared)
+    run = pretrain(
+        toys, store, out=tmp_path / "two", options=options, devices=2, **shared
+    )  # measures the layout
+    assert run.status == "finished"
+    one, two = (safetensors.torch.load_file(tmp_path / f"{n}/encoder.safetensors") for n in ("one", "two"))
+    for key, value in one.items():
+        assert torch.allclose(value, two[key], atol=1e-6, rtol=0), key

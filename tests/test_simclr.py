@@ -155,7 +155,7 @@ def test_options_out_of_range_are_refused_in_one_sentence(wrong: dict) -> None:
 @pytest.mark.slow
 def test_batchnorm_leaks_the_pair_only_in_micro_batches() -> None:
     """Noise as the "views": nothing to learn, unless BatchNorm's statistics tell who sits with whom."""
-    n, steps = 16, 300
+    n, steps = 8, 300
 
     def last_losses(views_per_forward: int) -> float:
         torch.manual_seed(0)

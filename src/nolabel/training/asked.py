@@ -4,7 +4,7 @@ import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 from nolabel.errors import UsageError
 from nolabel.methods.base import Recipe
@@ -14,8 +14,7 @@ def plain_values(options: Any) -> dict[str, Any]:
     """A dataclass or mapping as what JSON gives back (tuples as lists)."""
     if is_dataclass(options) and not isinstance(options, type):
         return json.loads(json.dumps(asdict(options)))
-    values: Mapping[str, Any] = options or {}
-    return json.loads(json.dumps(dict(values)))
+    return json.loads(json.dumps(dict(cast(Mapping[str, Any], options or {}))))
 
 
 def build_options(kind: type, values: Mapping[str, Any]) -> Any:
@@ -99,4 +98,4 @@ def repeat_command(info: Mapping[str, Any], option_defaults: Mapping[str, Any]) 
             words += [f"--{option}", ",".join(map(str, value))]
         elif value is not None:
             words += [f"--{option}", str(value)]
-    return f"OMP_NUM_THREADS={info['threads']} {shlex.join(words)}"
+    return f"OMP_NUM_THREADS={info['threads'] * info['devices']} {shlex.join(words)}"

@@ -65,7 +65,8 @@ def start(request: Request) -> tuple[Run, Work, ImageStore]:
         size = request.asked["size"] or default_size(train)
         recipe = _recipe(request, kind, options, DataInfo(len(train), size))
         budget = Budget(**(request.length or {"epochs": recipe.epochs}))
-        work = _work(request, plain_values(options), recipe, budget, size, torch.get_num_threads())
+        threads = max(1, torch.get_num_threads() // (1 if external() else request.asked["devices"]))
+        work = _work(request, plain_values(options), recipe, budget, size, threads)
         with seeded(work.seed, "init"):
             base.build(work.encoder, size)  # a wrong name is told before anything is written
         if is_first():

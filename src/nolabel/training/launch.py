@@ -1,5 +1,6 @@
 """The processes of a run: one, several on this machine, or those that torchrun started."""
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -43,6 +44,7 @@ def world_size(devices: int) -> int:
 
 def make_fabric(precision: str) -> Fabric:
     """Fabric for this process, launched; among several it joins the others."""
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # it announces every process
     if not external():
         fabric = Fabric(accelerator="auto", devices=1, precision=precision)  # type: ignore[arg-type]
     else:
@@ -51,7 +53,7 @@ def make_fabric(precision: str) -> Fabric:
             accelerator="auto" if torch.cuda.device_count() >= local else "cpu",
             devices=local,
             num_nodes=int(os.environ["WORLD_SIZE"]) // local,
-            strategy=DDPStrategy(timeout=TIMEOUT, broadcast_buffers=False),
+            strategy=DDPStrategy(timeout=TIMEOUT),
             precision=precision,  # type: ignore[arg-type]
         )
     fabric.launch()

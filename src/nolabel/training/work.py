@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from lightning_fabric import Fabric
 
-from nolabel import catalog
+from nolabel import catalog, distributed
 from nolabel.data.store import ImageStore
 from nolabel.encoders._initial import IMAGES, initial_encoder, seeded
 from nolabel.methods.base import DataInfo, Method, Recipe
@@ -134,7 +134,8 @@ def _numerics(
         return Numerics(**run.info["numerics"])
     measured = Numerics("32-true", channels_last=False, compile=False)
     if fabric.is_global_zero:
-        measured = _measured(work, method, images, fabric, progress)
+        with distributed.alone():
+            measured = _measured(work, method, images, fabric, progress)
         run.update(numerics=asdict(measured), **asdict(measured))
     return fabric.broadcast(measured)
 
