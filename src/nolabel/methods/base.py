@@ -88,6 +88,11 @@ class Method(nn.Module, ABC):
         """The recipe when these options and data ask for another one than `recipe`."""
         return cls.recipe
 
+    @classmethod
+    def encoder_size(cls, options: Any, data: DataInfo) -> int:
+        """Side in pixels that the encoder's stem is built for: the tile's or patch's, where the task sees parts."""
+        return data.size
+
     def prepare(self, store: "ImageStore", generator: torch.Generator) -> None:
         """One pass over the images before step 0; what it finds are buffers, saved with the checkpoint."""
         return None

@@ -63,12 +63,13 @@ def start(request: Request) -> tuple[Run, Work, ImageStore]:
         request.screen.say(store.describe())
         train, _ = training_images(store, request.asked["seed"])
         size = request.asked["size"] or default_size(train)
-        recipe = _recipe(request, kind, options, DataInfo(len(train), size))
+        data = DataInfo(len(train), size)
+        recipe = _recipe(request, kind, options, data)
         budget = Budget(**(request.length or {"epochs": recipe.epochs}))
         threads = max(1, torch.get_num_threads() // (1 if external() else request.asked["devices"]))
         work = _work(request, plain_values(options), recipe, budget, size, threads)
         with seeded(work.seed, "init"):
-            base.build(work.encoder, size)  # a wrong name is told before anything is written
+            base.build(work.encoder, kind.encoder_size(options, data))  # a wrong name is told before anything is written
         if is_first():
             _describe(run, request, work, store, train, opened_at)
     except BaseException:

@@ -72,13 +72,14 @@ def training_images(store: ImageStore, seed: int) -> tuple[ImageStore, ImageStor
 def build_method(work: Work, train: ImageStore) -> Method:
     """The method with its encoder as before step 0."""
     kind = catalog.load("methods", work.method, Method)
+    options, data = build_options(kind.Options, work.options), DataInfo(len(train), work.size)
     order = torch.randperm(len(train), generator=generator(work.seed, "init"))
     images = plain.whole(train.batch(order[:IMAGES]), work.size)
     encoder = initial_encoder(
-        work.encoder, work.size, images, stem=work.recipe.stem, seed=work.seed, init=work.init
+        work.encoder, kind.encoder_size(options, data), images, stem=work.recipe.stem, seed=work.seed, init=work.init
     )
     with seeded(work.seed, "init", "method"):
-        return kind(encoder, build_options(kind.Options, work.options), DataInfo(len(train), work.size))
+        return kind(encoder, options, data)
 
 
 def train(
