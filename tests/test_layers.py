@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "src" / "nolabel"
 
 ORDER = (
-    ("errors", "seeds", "distributed", "catalog", "runs"),
+    ("errors", "seeds", "distributed", "catalog", "runs", "memory"),
     ("data",),
     ("views",),
     ("encoders",),

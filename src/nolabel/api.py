@@ -13,7 +13,7 @@ from nolabel.data.store import ImageStore
 from nolabel.encoders._io import load_encoder as load_encoder
 from nolabel.encoders.base import Encoder
 from nolabel.errors import NolabelError
-from nolabel.runs import DESCRIPTION, Run
+from nolabel.runs import Run, opened_at
 from nolabel.training.asked import plain_values
 from nolabel.training.begin import Request, go_on, settle, start
 from nolabel.training.launch import check_devices, is_first, launch
@@ -146,7 +146,7 @@ def evaluate(
     if isinstance(data, ImageStore):
         store = data
     else:
-        side = _stored_for(folder, data) or size or subject.size
+        side = (folder and opened_at(folder, data)) or size or subject.size
         store = ImageStore.open(data, size=side, labels=labels, workers=workers)
     results = run.evaluate_encoder(
         subject if folder is None else folder,
@@ -159,11 +159,3 @@ def evaluate(
     if folder is not None:
         run.write_results(folder, results)
     return results
-
-
-def _stored_for(folder: Path | None, data: str | Path) -> int | None:
-    """The training size that the images of the run in `folder` were stored for, if `data` is what it trained on."""
-    if folder is None or not (folder / DESCRIPTION).is_file():
-        return None
-    recorded = Run.open(folder).info["data"]
-    return recorded["opened_at"] if recorded["source"] == str(data) else None

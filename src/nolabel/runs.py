@@ -99,6 +99,14 @@ def read_description(folder: Path) -> dict[str, Any]:
     return info
 
 
+def opened_at(folder: Path, source: str | Path) -> int | None:
+    """The size in pixels that the images of the run in `folder` were stored for, if `source` is what it trained on."""
+    if not (folder / DESCRIPTION).is_file():
+        return None
+    recorded = read_description(folder)["data"]
+    return recorded["opened_at"] if recorded["source"] == str(source) else None
+
+
 def read_rows(path: Path) -> list[dict[str, Any]]:
     """Rows of a `.jsonl` file, [] where there is none; a last line cut short by a kill is left out.
 

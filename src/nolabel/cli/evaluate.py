@@ -17,7 +17,7 @@ from nolabel.report._text import interval, number, p_value, percent, signed
 from nolabel.report.page import write_report
 from nolabel.report.records import DIFFERENCE, Row, protocol_in_words, subject_in_words
 from nolabel.report.verdict import judge
-from nolabel.runs import DESCRIPTION, read_description
+from nolabel.runs import DESCRIPTION, opened_at
 
 LISTED = Parameter(
     converter=comma_separated, n_tokens=1, negative=(), show_default=lambda value: ",".join(value)
@@ -51,7 +51,7 @@ def evaluate(
     data
         A folder, .zip or .tar of images, a list of paths, or a data set's name.
     """
-    side = _stored_for(encoder, data) or size or load_encoder(encoder).size
+    side = opened_at(encoder, data) or size or load_encoder(encoder).size
     with _screen.counting("Reading images") as progress:
         store = ImageStore.open(data, size=side, labels=labels, workers=workers, progress=progress)
     _screen.line(store.describe())
@@ -128,11 +128,3 @@ def _difference(row: Row) -> tuple[str, ...]:
 
 def _ends(row: Row | None) -> str:
     return "" if row is None or row.low is None or row.high is None else interval(row.low, row.high)
-
-
-def _stored_for(encoder: Path, data: str) -> int | None:
-    """The size that the images of a run were stored for, where `data` is what it trained on."""
-    if not (encoder / DESCRIPTION).is_file():
-        return None
-    recorded = read_description(encoder)["data"]
-    return recorded["opened_at"] if recorded["source"] == data else None

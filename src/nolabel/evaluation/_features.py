@@ -18,7 +18,7 @@ MOST_VALUES = 9000
 """of a stage; RotNet's and AlexNet's linear rows pool to about as many"""
 VALUES = 4096
 """of a stage unless asked otherwise: finer pooling doubles the cost and gained nothing measured"""
-BATCH = 256
+BATCH = 128
 HALF_FROM = 1_500_000_000
 """bytes of a float32 matrix beyond which it is kept as float16"""
 

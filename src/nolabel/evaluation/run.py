@@ -19,6 +19,7 @@ from nolabel.evaluation._features import Progress, extract, silent
 from nolabel.evaluation._split import Division, divide
 from nolabel.evaluation.base import Protocol, Result
 from nolabel.evaluation.statistics import Interval, bootstrap_difference, mcnemar_of, mean_of_seeds
+from nolabel.memory import keep_freed
 from nolabel.seeds import derive
 
 PROTOCOLS = ("linear", "knn", "diagnostics")
@@ -58,6 +59,7 @@ def evaluate_encoder(
         DataError: labels that allow no evaluation, or features that are not finite.
         RunError: the encoder changed while it was evaluated.
     """
+    keep_freed()
     encoder = source if isinstance(source, Encoder) else load_encoder(source)
     subject = name or (encoder.name if isinstance(source, Encoder) else subject_of(Path(source)))
     labelled = bool((store.labels >= 0).any())

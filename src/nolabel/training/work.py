@@ -14,6 +14,7 @@ from lightning_fabric import Fabric
 from nolabel import catalog, distributed
 from nolabel.data.store import ImageStore
 from nolabel.encoders._initial import IMAGES, initial_encoder, seeded
+from nolabel.memory import keep_freed
 from nolabel.methods.base import DataInfo, Method, Recipe
 from nolabel.runs import Run
 from nolabel.seeds import generator
@@ -90,6 +91,7 @@ def train(
     Raises:
         KeyboardInterrupt: a person ended the run; checkpoint and encoder are written.
     """
+    keep_freed()
     torch.set_num_threads(work.threads)
     fabric = make_fabric("32-true")
     fabric.barrier()
