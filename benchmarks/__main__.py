@@ -2,6 +2,8 @@
 
 import argparse
 import json
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
@@ -20,6 +22,18 @@ def show(rows: list[Row], console: Console) -> None:
     console.print(table)
 
 
+def measured(what: list[str], data: str, pairs: int) -> Iterator[Row]:
+    """The rows asked for, each when it is done."""
+    if "views" in what:
+        from benchmarks import views
+
+        yield from views.rows(pairs)
+    if "training" in what:
+        from benchmarks import training
+
+        yield from training.rows(data, pairs)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("what", nargs="*", default=["views", "training"], help="views, training")
@@ -27,15 +41,13 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--out", type=Path, default=Path("benchmarks.json"))
     arguments = parser.parse_args()
+    warnings.filterwarnings(
+        "ignore", module="torch.utils.data"
+    )  # more workers than cores are tried on purpose
     rows: list[Row] = []
-    if "views" in arguments.what:
-        from benchmarks import views
-
-        rows += views.rows(arguments.pairs)
-    if "training" in arguments.what:
-        from benchmarks import training
-
-        rows += training.rows(arguments.data, arguments.pairs)
+    for row in measured(arguments.what, arguments.data, arguments.pairs):
+        rows.append(row)
+        print(f"{row.name}: {row.ours} {row.ratio:.2f}x {row.theirs}", flush=True)
     show(rows, Console(width=180))
     arguments.out.write_text(
         json.dumps({"machine": machine(), "rows": [r.as_dict() for r in rows]}, indent=2)

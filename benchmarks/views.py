@@ -1,6 +1,6 @@
 """Views per second: SimCLR's pipeline against lightly's transform and kornia's, exact operations and random order."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -55,8 +55,8 @@ def kornia_views(images: torch.Tensor, side: int, blur: bool) -> Callable[[], in
     return work
 
 
-def rows(pairs: int) -> list[Row]:
-    found = []
+def rows(pairs: int) -> Iterator[Row]:
+    """The comparisons, each when it is done."""
     for side, count, blur in ((32, 2048, False), (128, 512, False), (128, 512, True)):
         stored = side if side == 32 else side * 5 // 4
         pictures = peers.pil_images(count, stored)
@@ -66,10 +66,5 @@ def rows(pairs: int) -> list[Row]:
         batch = ImageBatch.of(tensor)
         what = f"views, {side} px{', blur' if blur else ''}"
         ours = ("nolabel", nolabel_views(batch, side, blur))
-        found.append(
-            compare(what, ours, lightly_views(pictures, side, blur, 256), pairs=pairs, unit="views/s")
-        )
-        found.append(
-            compare(what, ours, ("kornia", kornia_views(tensor, side, blur)), pairs=pairs, unit="views/s")
-        )
-    return found
+        yield compare(what, ours, lightly_views(pictures, side, blur, 256), pairs=pairs, unit="views/s")
+        yield compare(what, ours, ("kornia", kornia_views(tensor, side, blur)), pairs=pairs, unit="views/s")

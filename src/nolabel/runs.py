@@ -255,6 +255,19 @@ def append_row(path: Path, row: dict[str, Any]) -> None:
         raise cannot_write(path, error) from error
 
 
+def new_folder(out: Path | None, name: str, source: str | Path | None) -> Path:
+    """The folder for several runs: `out`, which must be new or empty, or the next free `runs/<name>-NN`.
+
+    Raises UsageError where it holds something, or the chosen one lies inside the images `source`.
+    """
+    folder = out or _next_free(Path("runs"), name)
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{folder} is not empty: choose another --out.")
+    if out is None and source is not None and folder.resolve().is_relative_to(Path(source).resolve()):
+        raise UsageError(f"{folder} would lie inside the images: name another place with --out.")
+    return folder
+
+
 def _next_free(parent: Path, name: str) -> Path:
     number = 1
     while (parent / f"{name}-{number:02d}").exists():

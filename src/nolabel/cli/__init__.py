@@ -24,6 +24,8 @@ COMMANDS: dict[str, tuple[Group, str]] = {
     "demo": (_LEARN, "Pretrain two methods on demo photographs or your own, and report; about five minutes."),
     "pretrain": (_LEARN, "Learn an encoder from images without labels."),
     "evaluate": (_LEARN, "Measure an encoder on labelled images, beside baselines."),
+    "check-pretext": (_LEARN, "Say whether a method's task fits your images, and whether it has a shortcut."),
+    "gallery": (_LOOK, "Draw every method's task from your own images, on one page."),
     "report": (_LEARN, "Write a run's report.html again."),
     "embed": (_USE, "Write one vector for each image, with its path."),
     "search": (_USE, "Find the images most like one image."),
@@ -85,7 +87,12 @@ def app() -> App:
         # `pretrain` reads its options from the method's file, so it parses its own words, --help included.
         extra = {"help_flags": ()} if name == "pretrain" else {}
         root.command(
-            f"nolabel.cli.{name}:{name}", name=name, group=group, help=summary, sort_key=place, **extra
+            "nolabel.cli.{0}:{0}".format(name.replace("-", "_")),
+            name=name,
+            group=group,
+            help=summary,
+            sort_key=place,
+            **extra,
         )
     return root
 

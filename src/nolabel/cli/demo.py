@@ -12,8 +12,9 @@ from nolabel.cli._shared import Shared
 from nolabel.cli.evaluate import measure
 from nolabel.data.demo import demo_store
 from nolabel.data.store import ImageStore
-from nolabel.errors import DataError, UsageError
+from nolabel.errors import DataError
 from nolabel.report.page import write_comparison, write_report
+from nolabel.runs import new_folder
 from nolabel.training.begin import LARGEST_DEFAULT_SIZE
 
 MINUTES = 1.0
@@ -48,7 +49,7 @@ def demo(
     Each method trains an encoder without labels; labels, where there are any, are then used to measure what
     the encoders are worth beside random features, raw pixels and a colour histogram.
     """
-    folder = _folder(out, data)
+    folder = new_folder(out, "demo", data)
     store: str | ImageStore = demo_store() if data is None else data
     for part in PARTS:
         _screen.line(f"\n--- {part.method}: {part.idea} ({minutes:g} min of training) ---")
@@ -67,16 +68,3 @@ def demo(
         _screen.line(
             "Your own images: nolabel demo --data PATH; for longer: nolabel pretrain simclr PATH --minutes 10"
         )
-
-
-def _folder(out: Path | None, data: str | None) -> Path:
-    """The new folder of the demo's two runs."""
-    number = 1
-    while out is None and Path(f"runs/demo-{number:02d}").exists():
-        number += 1
-    folder = out or Path(f"runs/demo-{number:02d}")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{folder} is not empty: choose another --out.")
-    if out is None and data is not None and folder.resolve().is_relative_to(Path(data).resolve()):
-        raise UsageError(f"{folder} would lie inside the images: name another place with --out.")
-    return folder

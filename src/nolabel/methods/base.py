@@ -74,6 +74,11 @@ class Method(nn.Module, ABC):
     chance: ClassVar[float | None] = None
     """accuracy of guessing at the pretext task, or None where there is no such number"""
 
+    explained: ClassVar[str] = ""
+    """one paragraph for a reader who is new to it: the task, and what solving it takes"""
+    undefended: ClassVar[dict[str, Any]] = {}
+    """values of options that turn off its defences against solutions that need no understanding"""
+
     encoder: Encoder
     """what is kept"""
 

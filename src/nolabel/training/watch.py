@@ -71,4 +71,5 @@ class Watch:
             for name, value in found.items():
                 sums[name] = sums.get(name, 0.0) + value / batches
         method.train()
-        return {f"held_out/{name}": float(distributed.mean(torch.tensor(v))) for name, v in sums.items()}
+        found = {f"held_out/{name}": float(distributed.mean(torch.tensor(v))) for name, v in sums.items()}
+        return found | {"held_out/images": float(batches * size)}

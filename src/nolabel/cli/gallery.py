@@ -1,0 +1,99 @@
+"""`nolabel gallery DATA`: a picture and a paragraph for every method, from the person's own images."""
+
+import io
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from cyclopts import Parameter
+
+from nolabel import catalog
+from nolabel.cli import _screen
+from nolabel.data.store import ImageStore
+from nolabel.encoders._initial import IMAGES, initial_encoder
+from nolabel.errors import UsageError
+from nolabel.methods.base import DataInfo, Method
+from nolabel.report.gallery import Exhibit, write_gallery
+from nolabel.runs import read_description
+from nolabel.seeds import generator
+from nolabel.training.begin import LARGEST_DEFAULT_SIZE, default_size
+from nolabel.training.restore import load_method
+from nolabel.training.work import training_images
+from nolabel.views import plain
+
+ROWS = 3
+"""images in a picture"""
+PREPARED = 2000
+"""images that a method may look over before it draws"""
+ENCODER = "resnet10"
+
+
+def gallery(
+    data: str,
+    /,
+    *,
+    runs: Annotated[
+        tuple[Path, ...],
+        Parameter(
+            consume_multiple=True,
+            negative=(),
+            help="trained runs, whose answers are drawn with their errors marked",
+        ),
+    ] = (),
+    out: Annotated[Path, Parameter(help="the page to write")] = Path("gallery.html"),
+    size: Annotated[int | None, Parameter(help="side in pixels; the images' own, at most 96")] = None,
+    seed: Annotated[int, Parameter(help="of the images and patches that are drawn")] = 0,
+) -> None:
+    """Draw every method's task from your own images, on one page."""
+    trained = {read_description(folder)["method"]: folder for folder in runs}
+    with _screen.counting("Reading images") as progress:
+        store = ImageStore.open(data, size=size or LARGEST_DEFAULT_SIZE, progress=progress)
+    _screen.line(store.describe())
+    names = list(dict.fromkeys([*catalog.names("methods"), *trained]))
+    exhibits = [exhibit(name, store, trained.get(name), size, seed) for name in names]
+    subtitle = (
+        "How an encoder can learn from images that nobody has labelled: each method hides something of an image, and "
+        "the network has to find it. What it must understand to do so is what it learns."
+    )
+    page = write_gallery(exhibits, "Learning without labels: the methods", subtitle, out)
+    _screen.line(f"Look at {page}: open it in a browser.")
+
+
+def exhibit(name: str, store: ImageStore, folder: Path | None, size: int | None, seed: int) -> Exhibit:
+    """One method's picture: of the trained run in `folder`, else of the task alone."""
+    kind = catalog.load("methods", name, Method)
+    train, held_out = training_images(store, seed)
+    shown = train if held_out is None else held_out
+    try:
+        method = load_method(folder) if folder else _untrained(kind, train, size or default_size(train), seed)
+        rows = torch.randperm(len(shown), generator=generator(seed, "gallery"))[:ROWS]
+        with torch.no_grad():
+            figure = method.eval().panel(
+                shown.batch(rows), generator(seed, "gallery", name), trained=folder is not None
+            )
+        held = io.BytesIO()
+        figure.savefig(held, format="svg")
+        picture = held.getvalue()
+        note = (
+            "The task, drawn from your images."
+            if folder is None
+            else f"What the run in {folder} answers on images it was not trained on."
+        )
+    except UsageError as error:
+        picture, note = b"", f"No picture of this method: {error}"
+    return Exhibit(Path(name).stem, _title(name), kind.paper, kind.explained, picture, note)
+
+
+def _untrained(kind: type[Method], train: ImageStore, size: int, seed: int) -> Method:
+    """The method before its first step."""
+    few = train.subset(torch.randperm(len(train), generator=generator(seed, "gallery", "prepare"))[:PREPARED])
+    options, info = kind.Options(), DataInfo(len(few), size)
+    images = plain.whole(few.batch(torch.arange(min(len(few), IMAGES))), size)
+    encoder = initial_encoder(ENCODER, kind.encoder_size(options, info), images, stem="random", seed=seed)
+    method = kind(encoder, options, info)
+    method.prepare(few, generator(seed, "prepare"))
+    return method
+
+
+def _title(name: str) -> str:
+    return {"simclr": "SimCLR"}.get(name, Path(name).stem.replace("_", " ").capitalize())
