@@ -42,7 +42,7 @@ def one(
 
 
 def test_the_entries_are_the_protocols() -> None:
-    assert catalog.names("evaluation") == ("diagnostics", "knn", "linear")
+    assert {"diagnostics", "knn", "linear"} <= set(catalog.names("evaluation"))
     for name in catalog.names("evaluation"):
         protocol = catalog.load("evaluation", name, Protocol)
         assert protocol(protocol.Options()).protocol == name

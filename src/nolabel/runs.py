@@ -255,6 +255,12 @@ def append_row(path: Path, row: dict[str, Any]) -> None:
         raise cannot_write(path, error) from error
 
 
+def training_size(path: Path) -> int | None:
+    """Side in pixels of the images that the run at `path` (its folder or a file in it) trained on; None: no run."""
+    folder = path if path.is_dir() else path.parent
+    return read_description(folder)["size"] if (folder / DESCRIPTION).is_file() else None
+
+
 def new_folder(out: Path | None, name: str, source: str | Path | None) -> Path:
     """The folder for several runs: `out`, which must be new or empty, or the next free `runs/<name>-NN`.
 

@@ -47,7 +47,7 @@ def draw_all(
         asked = _one_of_each_class(unseen, seed)[:PANEL_ROWS]
         pictures.save_panel(folder, panel(method, unseen.batch(asked), seed))
     pictures.save_filters(folder, encoder.stem.weight.detach().numpy())
-    pictures.save_retrieval(folder, retrieval(encoder, held_out, train, seed))
+    pictures.save_retrieval(folder, retrieval(encoder, method.data.size, held_out, train, seed))
 
 
 def view_sheet(method: Method, images: ImageBatch, seed: int) -> pictures.ViewSheet | None:
@@ -76,22 +76,22 @@ def panel(method: Method, images: ImageBatch, seed: int) -> pictures.Panel:
 
 
 def retrieval(
-    encoder: Encoder, held_out: ImageStore | None, train: ImageStore, seed: int
+    encoder: Encoder, size: int, held_out: ImageStore | None, train: ImageStore, seed: int
 ) -> pictures.Retrieval:
     """Queries and the training images whose vectors have the largest cosine with theirs."""
     queries = train if held_out is None else held_out
     chosen = _one_of_each_class(queries, seed)
     order = torch.randperm(len(train), generator=generator(seed, "pictures", "gallery"))[:MOST_SEARCHED]
-    asked = _unit(vectors(encoder, queries.subset(chosen)))
-    cosines = asked @ _unit(vectors(encoder, train.subset(order))).T
+    asked = _unit(vectors(encoder, queries.subset(chosen), size=size))
+    cosines = asked @ _unit(vectors(encoder, train.subset(order), size=size)).T
     encoder = encoder.to("cpu")
     if held_out is None:
         cosines[chosen[:, None].numpy() == order[None].numpy()] = -np.inf
     nearest = np.argsort(-cosines, axis=1, kind="stable")[:, :MATCHES]
     found = order[torch.from_numpy(nearest)]
     return pictures.Retrieval(
-        _bytes(plain.whole(queries.batch(chosen), encoder.size)),
-        _bytes(torch.stack([plain.whole(train.batch(row), encoder.size) for row in found])),
+        _bytes(plain.whole(queries.batch(chosen), size)),
+        _bytes(torch.stack([plain.whole(train.batch(row), size) for row in found])),
         np.take_along_axis(cosines, nearest, 1).astype(np.float32),
         tuple(_names(queries, chosen)),
         tuple(tuple(_names(train, row)) for row in found),

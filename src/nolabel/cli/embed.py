@@ -15,7 +15,7 @@ from nolabel.data.store import ImageStore
 from nolabel.encoders._io import load_encoder
 from nolabel.errors import UsageError
 from nolabel.report._text import readable
-from nolabel.runs import write_atomically
+from nolabel.runs import training_size, write_atomically
 
 
 def embed(
@@ -50,13 +50,12 @@ def embed(
     if not out.parent.is_dir():
         raise UsageError(f"There is no folder {out.parent}: make it, or name another --out.")
     loaded = load_encoder(encoder)
+    side = size or training_size(encoder) or loaded.size
     with _screen.counting("Reading images") as progress:
-        store = ImageStore.open(
-            data, size=size or loaded.size, labels=labels, workers=workers, progress=progress, minimum=1
-        )
+        store = ImageStore.open(data, size=side, labels=labels, workers=workers, progress=progress, minimum=1)
     _screen.line(store.describe())
     with _screen.counting("Embedding") as progress:
-        found = vectors(loaded, store, stage=stage, size=size, progress=progress)
+        found = vectors(loaded, store, stage=stage, size=side, progress=progress)
     names = [store.class_names[label] if label >= 0 else None for label in store.labels.tolist()]
     if out.suffix == ".parquet":
         write_atomically(out, _parquet(store.paths, names, found))

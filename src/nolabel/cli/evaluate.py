@@ -17,7 +17,7 @@ from nolabel.report._text import interval, number, p_value, percent, signed
 from nolabel.report.page import write_report
 from nolabel.report.records import DIFFERENCE, Row, protocol_in_words, subject_in_words
 from nolabel.report.verdict import judge
-from nolabel.runs import DESCRIPTION, opened_at
+from nolabel.runs import DESCRIPTION, opened_at, training_size
 
 LISTED = Parameter(
     converter=comma_separated, n_tokens=1, negative=(), show_default=lambda value: ",".join(value)
@@ -51,7 +51,7 @@ def evaluate(
     data
         A folder, .zip or .tar of images, a list of paths, or a data set's name.
     """
-    side = opened_at(encoder, data) or size or load_encoder(encoder).size
+    side = opened_at(encoder, data) or size or training_size(encoder) or load_encoder(encoder).size
     with _screen.counting("Reading images") as progress:
         store = ImageStore.open(data, size=side, labels=labels, workers=workers, progress=progress)
     _screen.line(store.describe())

@@ -1,4 +1,4 @@
-"""What an encoder is compared with: random weights, raw pixels, a colour histogram, patch k-means.
+"""What an encoder is compared with: random weights, raw pixels, a colour histogram, patch k-means, labels.
 
 All are frozen features under the same protocols, so stage, L2, k and temperature are chosen in the same way.
 """
@@ -11,22 +11,20 @@ from torch import Tensor
 
 from nolabel import catalog
 from nolabel.data.store import ImageStore
-from nolabel.encoders._initial import IMAGES, initial_encoder
-from nolabel.encoders._statistics import reestimate_batchnorm
 from nolabel.encoders.base import Encoder
 from nolabel.errors import UsageError
-from nolabel.evaluation import _features, _patches
-from nolabel.evaluation._features import Progress, extract, pool, pool_side, silent
+from nolabel.evaluation import _features, _patches, supervised
+from nolabel.evaluation._features import extract, pool, pool_side, silent
 from nolabel.evaluation._split import Division
-from nolabel.evaluation.base import Features
+from nolabel.evaluation._untrained import untrained
+from nolabel.evaluation.base import Features, Progress
 from nolabel.seeds import generator
 from nolabel.views import plain
 
-NAMES = ("random", "pixels", "histogram", "patches")
+NAMES = ("random", "pixels", "histogram", "patches", "supervised")
 DEFAULT = ("random", "pixels", "histogram")
-"""`patches` takes minutes, so it is asked for"""
+"""`patches` and `supervised` take minutes, so they are asked for"""
 RANDOM_SEEDS = 3
-BATCHNORM_BATCHES = 20
 BATCH = 256
 JOINT, MARGINAL = 8, 32
 """bins a channel: of the joint histogram, and of each channel's own"""
@@ -65,6 +63,13 @@ def features(
         yield _image_features(name, store, division, size, side, lambda images: pool(images, side), progress)
     elif name == "histogram":
         yield _image_features(name, store, division, size, 1, histogram, progress)
+    elif name == "supervised":
+        own = extract(encoder, store, division, name=encoder.name, size=size, progress=progress)
+        trained, subject = supervised.Supervised(supervised.SupervisedOptions()).train(own, seed)
+        found = extract(
+            trained, store, division, name=subject.name, size=size, values=values, progress=progress
+        )
+        yield replace(found, seeds=subject.seeds, network=None)
     else:
         patches = _patches.fit(
             store.subset(division.train), generator(seed, "evaluate", "patches"), progress=progress
@@ -82,28 +87,27 @@ def random_features(
     seed: int,
     progress: Progress = silent,
 ) -> Features:
-    """Features of `encoder`'s architecture before training, subject `random:<architecture>`.
+    """Features of `encoder`'s architecture before training; the subject is `random_name`.
 
     Initialised as a run begins (a whitened stem where `encoder` has one, the images' mean and deviation), its
     BatchNorm statistics set on training images at `size` px. With the seed of a run it is that run's own
     start.
     """
-    train = store.subset(division.train)
-    stem = "whitened" if encoder.whitened else "random"
-    first = torch.randperm(len(train), generator=generator(seed, "init"))[:IMAGES]
-    images = plain.whole(train.batch(first), encoder.size)
-    other = initial_encoder(encoder.name, encoder.size, images, stem=stem, seed=seed)
-    other = other.to(encoder.mean.device)
-    order = torch.randperm(len(train), generator=generator(seed, "evaluate", "batchnorm"))
-    here = train.to(encoder.mean.device)
-    with torch.no_grad():
-        reestimate_batchnorm(
-            other, (plain.whole(here.batch(rows), size) for rows in order.split(BATCH)[:BATCHNORM_BATCHES])
-        )
-    name = f"random:{encoder.name}"
+    other = untrained(encoder, store, division.train, size, seed)
+    name = random_name(encoder, size)
     found = extract(other, store, division, name=name, size=size, values=values, progress=progress)
+    stem = "whitened" if encoder.whitened else "random"
     said = f"as a run begins, {stem} stem, BatchNorm statistics set on training images"
     return replace(found, seeds=(seed,), setting=found.setting | {"initialisation": said})
+
+
+def random_name(encoder: Encoder, size: int) -> str:
+    """What random features are called: nets that start differently have different names.
+
+    `random:resnet10`; `+whitened` where the stem is; `@12` where it was built for tiles of 12 px.
+    """
+    tile = f"@{encoder.size}" if encoder.size != size else ""
+    return f"random:{encoder.name}{'+whitened' if encoder.whitened else ''}{tile}"
 
 
 def histogram(images: Tensor) -> Tensor:

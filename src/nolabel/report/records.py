@@ -150,9 +150,11 @@ def pooled(records: Sequence[Record], data: str) -> list[tuple[Row, ...]]:
 
 
 def subject_in_words(subject: str) -> str:
-    """`random:resnet10` -> random weights (resnet10); encoders keep their name."""
+    """`random:resnet10+whitened` -> random weights (resnet10, whitened stem); encoders keep their name."""
     if subject.startswith(UNTRAINED):
-        return f"random weights ({subject.removeprefix(UNTRAINED)})"
+        net, _, tile = subject.removeprefix(UNTRAINED).partition("@")
+        net = net.replace("+whitened", ", whitened stem")
+        return f"random weights ({net}{f', for tiles of {tile} px' if tile else ''})"
     return BASELINES.get(subject, subject)
 
 
