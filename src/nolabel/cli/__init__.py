@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[Group, str]] = {
     "pretrain": (_LEARN, "Learn an encoder from images without labels."),
     "evaluate": (_LEARN, "Measure an encoder on labelled images, beside baselines."),
     "check-pretext": (_LEARN, "Say whether a method's task fits your images, and whether it has a shortcut."),
+    "study": (_LEARN, "Repeat SimCLR's study of augmentations or of the projection head on your images."),
     "gallery": (_LOOK, "Draw every method's task from your own images, on one page."),
     "report": (_LEARN, "Write a run's report.html again."),
     "embed": (_USE, "Write one vector for each image, with its path."),

@@ -4,22 +4,18 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 
-from nolabel import api, catalog
+from nolabel import api
 from nolabel.cli import _pictures, _screen
 from nolabel.cli._shared import Shared
 from nolabel.data.store import ImageStore
 from nolabel.encoders import base
 from nolabel.encoders._io import load_encoder
-from nolabel.errors import FileFormatError
-from nolabel.methods.base import DataInfo, Method
 from nolabel.report.page import write_report
 from nolabel.runs import Run
-from nolabel.training import checkpoint
-from nolabel.training.asked import build_options
 from nolabel.training.launch import is_first
+from nolabel.training.restore import load_method
 from nolabel.training.work import training_images
 
 
@@ -48,23 +44,5 @@ def draw(run: Run, data: str | ImageStore, labels: Path | None) -> None:
     opened_at = run.info["data"]["opened_at"]
     store = data if isinstance(data, ImageStore) else ImageStore.open(data, size=opened_at, labels=labels)
     train, held_out = training_images(store, run.info["seed"])
-    method = trained_method(run, len(train))
+    method = load_method(run.folder)
     _pictures.draw_all(run.folder, method, load_encoder(run.folder), train, held_out, run.info["seed"])
-
-
-def trained_method(run: Run, images: int) -> Method:
-    """The method of `run` with the weights of its newest checkpoint.
-
-    Raises FileFormatError where the run has none.
-    """
-    info = run.info
-    kind = catalog.load("methods", info["method"], Method)
-    encoder = base.build(info["encoder"], info["size"])
-    method = kind(encoder, build_options(kind.Options, info["options"]), DataInfo(images, info["size"]))
-    newest = next(iter(checkpoint.listed(run.checkpoints)), None)
-    if newest is None:
-        raise FileFormatError(f"{run.folder} holds no checkpoint: start the run again.")
-    tensors = safetensors.torch.load_file(newest.with_suffix(".safetensors"))
-    prefix = "method."
-    method.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
-    return method

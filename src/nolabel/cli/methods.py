@@ -1,14 +1,58 @@
-"""`nolabel methods`: what there is to pretrain with; reads files only, imports no torch."""
+"""`nolabel methods`: what there is to pretrain with, and published numbers; reads files only, imports no torch."""
+
+from collections.abc import Sequence
 
 from nolabel import catalog
 from nolabel.cli import _screen
+from nolabel.errors import UsageError
+from nolabel.published import Published, tables
+
+HEADINGS = ("published as", "encoder", "data set", "protocol", "metric", "value", "source")
 
 
-def methods() -> None:
-    """List the methods."""
-    rows = [(name.replace("_", "-"), catalog.summary("methods", name)) for name in catalog.names("methods")]
-    _screen.table(("method", "idea"), rows)
+def methods(method: str | None = None, /) -> None:
+    """List the methods, with published numbers of each.
+
+    Numbers compare only where data set, encoder and protocol are the same.
+
+    Parameters
+    ----------
+    method
+        Show all published numbers of this method.
+    """
+    known = catalog.names("methods")
+    if method is None:
+        _screen.table(
+            ("method", "idea"), [(_shown(name), catalog.summary("methods", name)) for name in known]
+        )
+        _screen.line()
+        rows = [(_shown(row.implements), *_cells(row)) for row in _published(known) if row.headline]
+        _screen.table(("method", *HEADINGS), rows, right=("value",))
+        _screen.line()
+        _screen.line(
+            "nolabel methods METHOD shows all numbers of one method, nolabel pretrain METHOD --help its options; "
+            "METHOD may be a dotted path or a .py file too."
+        )
+        return
+    name = method.replace("-", "_")
+    if name not in known:
+        raise UsageError(catalog.unknown("method", method, tuple(map(_shown, known))))
+    _screen.line(catalog.summary("methods", name))
     _screen.line()
-    _screen.line(
-        "nolabel pretrain METHOD --help shows its options. METHOD may be a dotted path or a .py file too."
-    )
+    notes = [(*_cells(row), row.note) for row in _published((name,))]
+    _screen.table((*HEADINGS, "note"), notes, right=("value",))
+
+
+def _published(names: Sequence[str]) -> list[Published]:
+    """The rows of the methods `names`, method by method."""
+    rows = tables(lambda row: row.implements in names)
+    return sorted(rows, key=lambda row: names.index(row.implements))
+
+
+def _cells(row: Published) -> tuple[str, ...]:
+    value = f"{row.value:g}" + ("" if row.sd is None else f" ± {row.sd:g}")
+    return (row.method, row.encoder, row.dataset, row.protocol, row.metric, value, row.table)
+
+
+def _shown(name: str) -> str:
+    return name.replace("_", "-")

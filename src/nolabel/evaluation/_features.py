@@ -1,6 +1,6 @@
 """Frozen features of an encoder: every stage's map, pooled, for the images that a protocol asks for."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -11,7 +11,7 @@ from nolabel.data.store import ImageStore
 from nolabel.encoders.base import Encoder
 from nolabel.errors import DataError
 from nolabel.evaluation._split import Division
-from nolabel.evaluation.base import POOLED, Features
+from nolabel.evaluation.base import POOLED, Features, Network, Progress
 from nolabel.views import plain
 
 MOST_VALUES = 9000
@@ -21,9 +21,6 @@ VALUES = 4096
 BATCH = 128
 HALF_FROM = 1_500_000_000
 """bytes of a float32 matrix beyond which it is kept as float16"""
-
-Progress = Callable[[str, int, int], None]
-"""(what, images done, images in all)"""
 
 
 def silent(what: str, done: int, total: int) -> None:
@@ -81,6 +78,7 @@ def extract(
             "size": size,
             "pooling": f"average, at most {values:,} values a stage",
         },
+        network=Network(encoder, store, size, progress),
     )
 
 

@@ -1,15 +1,17 @@
-"""Multinomial logistic regression by preconditioned L-BFGS.
+"""Logistic regression by preconditioned L-BFGS: multinomial, or one binary classifier for each of many tags.
 
 J(W, b) = (1/n) Σ cross-entropy + (λ/2)‖W‖², bias free, start at 0 (a library that minimises C·Σ CE + ½‖W‖²
-has C = 1/(nλ)). Each L-BFGS step starts from a multiple of (c·Cov(x) + λI)⁻¹ in place of the identity.
-Böhning (1992) bounds the Hessian by that matrix with c = ½, so ill-conditioned features cost tens of
-iterations and not thousands. The minimum is that of J, whatever the preconditioner.
+has C = 1/(nλ)); with tags the cross-entropies of all classes are added. Each L-BFGS step starts from a
+multiple of (c·Cov(x) + λI)⁻¹ in place of the identity. Böhning (1992) bounds the Hessian by that matrix with
+c = ½, so ill-conditioned features cost tens of iterations and not thousands. The minimum is that of J,
+whatever the preconditioner.
 """
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -22,6 +24,8 @@ ROWS = 512
 ARMIJO = 1e-4
 SHORTEST = 1e-6
 """step below which rounding, and not the direction, is what stops the descent"""
+REUSED = 4.0
+"""a preconditioner serves a λ down to this many times smaller: its factorisation costs as much as many steps"""
 
 
 @dataclass(frozen=True)
@@ -48,15 +52,31 @@ class Problem:
 
     Args:
         x: (n, D), any floating type; read in blocks, never copied.
-        y: int64 (n,) in [0, classes)
+        y: int64 (n,) in [0, classes), or tags (n, classes): 1 has the class, 0 has not, -1 is ignored.
         dtype: float32 or float64: of the parameters and the arithmetic.
+        loss: "squared_hinge": max(0, 1 − m)² of every class's margin m in place of the cross-entropy (y (n,)), a
+            linear SVM for each class against all others.
     """
 
-    def __init__(self, x: Tensor, y: Tensor, classes: int, dtype: torch.dtype = torch.float32) -> None:
+    def __init__(
+        self,
+        x: Tensor,
+        y: Tensor,
+        classes: int,
+        dtype: torch.dtype = torch.float32,
+        loss: Literal["cross_entropy", "squared_hinge"] = "cross_entropy",
+    ) -> None:
         self.x, self.y, self.classes, self.dtype = x, y, classes, dtype
         self.n, self.dim = x.shape
         self.mean = moments(x)[0].to(dtype)
+        if loss == "squared_hinge":
+            self.loss, self.curvature = _hinge_loss, 2.0
+        elif y.dim() == 1:
+            self.loss, self.curvature = _softmax_loss, (1 - 1 / classes) / classes
+        else:
+            self.loss, self.curvature = _sigmoid_loss, 0.25
         self._gram: tuple[Tensor | None, Tensor] | None = None
+        self._factor: tuple[float, Tensor, float] | None = None
 
     def zero(self) -> Tensor:
         """Parameters (C, D + 1), the bias last, all 0."""
@@ -76,11 +96,8 @@ class Problem:
         residuals = torch.zeros_like(bias)
         for rows, labels in zip(self.x.split(ROWS), self.y.split(ROWS), strict=True):
             rows = rows.to(self.dtype)
-            column = labels[:, None]
-            log_p = F.log_softmax(F.linear(rows, weight, bias), 1)
-            loss -= float(log_p.gather(1, column).sum())
-            residual = log_p.exp_()
-            residual.scatter_add_(1, column, torch.full_like(column, -1, dtype=self.dtype))
+            of_block, residual = self.loss(F.linear(rows, weight, bias), labels)
+            loss += of_block
             gradient.addmm_(residual.T, rows)
             residuals += residual.sum(0)
         gradient.sub_(torch.outer(residuals, self.mean)).div_(self.n).add_(weight, alpha=l2)
@@ -90,17 +107,19 @@ class Problem:
     def preconditioner(self, l2: float) -> Callable[[Tensor], Tensor]:
         """v (C, D + 1) -> (c·Cov(x) + λI)⁻¹ v, the covariance from up to 2 D + 1,024 rows.
 
-        c = (1 − 1/C)/C is the curvature of the softmax at zero. With fewer rows than columns, the small
-        matrix of Woodbury's identity is factored instead.
+        c is the curvature of the loss at zero: (1 − 1/C)/C for the softmax, ¼ for tags, 2 for the hinge. With
+        fewer rows than columns, the small matrix of Woodbury's identity is factored instead. λ may be one
+        used just before, if not far above.
         """
-        curvature = (1 - 1 / self.classes) / self.classes
         if self._gram is None:
             rows = self.x[:: max(1, self.n // (2 * self.dim + 1024))].to(self.dtype) - self.mean
-            rows *= (curvature / len(rows)) ** 0.5
+            rows *= (self.curvature / len(rows)) ** 0.5
             few = len(rows) < self.dim
             self._gram = (rows, rows @ rows.T) if few else (None, rows.T @ rows)
         some, gram = self._gram
-        factor, ridge = _cholesky(gram, l2)
+        if self._factor is None or not l2 <= self._factor[0] <= REUSED * l2:
+            self._factor = (l2, *_cholesky(gram, l2))
+        _, factor, ridge = self._factor
 
         def solve(v: Tensor) -> Tensor:
             weight = v[:, :-1]
@@ -108,9 +127,34 @@ class Problem:
                 solved = torch.cholesky_solve(weight.T, factor).T
             else:
                 solved = (weight - torch.cholesky_solve(F.linear(some, weight), factor).T @ some) / ridge
-            return torch.cat([solved, v[:, -1:] / curvature], 1)
+            return torch.cat([solved, v[:, -1:] / self.curvature], 1)
 
         return solve
+
+
+def _softmax_loss(scores: Tensor, labels: Tensor) -> tuple[float, Tensor]:
+    """Cross-entropy of a block, and its derivative by the scores (n, C)."""
+    column = labels[:, None]
+    log_p = F.log_softmax(scores, 1)
+    loss = -float(log_p.gather(1, column).sum())
+    residual = log_p.exp_()
+    residual.scatter_add_(1, column, torch.full_like(column, -1, dtype=scores.dtype))
+    return loss, residual
+
+
+def _sigmoid_loss(scores: Tensor, tags: Tensor) -> tuple[float, Tensor]:
+    """Binary cross-entropy of a block, added over classes, and its derivative by the scores (n, C)."""
+    known = (tags >= 0).to(scores.dtype)
+    wanted = tags.clamp_min(0).to(scores.dtype)
+    loss = float((F.binary_cross_entropy_with_logits(scores, wanted, reduction="none") * known).sum())
+    return loss, (scores.sigmoid() - wanted) * known
+
+
+def _hinge_loss(scores: Tensor, labels: Tensor) -> tuple[float, Tensor]:
+    """Squared hinge of a block, added over classes, and its derivative by the scores (n, C)."""
+    signs = torch.full_like(scores, -1).scatter_(1, labels[:, None], 1)
+    short = (1 - signs * scores).clamp_min_(0)
+    return float(short.square().sum()), short.mul_(signs).mul_(-2)
 
 
 def _cholesky(gram: Tensor, l2: float) -> tuple[Tensor, float]:
@@ -156,6 +200,14 @@ def minimise(
     weight = theta[:, :-1].clone()
     bias = theta[:, -1] - weight @ problem.mean
     return Fit(l2, weight, bias, value, iterations, float(gradient.norm()) <= aim), theta
+
+
+def sweep(problem: Problem, l2s: Sequence[float], *, tolerance: float) -> Iterator[Fit]:
+    """The minimum at each of `l2s`, largest first, each fit starting from the one before."""
+    theta = None
+    for l2 in l2s:
+        fit, theta = minimise(problem, l2, theta, tolerance=tolerance)
+        yield fit
 
 
 class _Pair:
@@ -214,3 +266,10 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     std = (squares / len(x) - mean.square()).clamp_min(0).sqrt()
     mean = mean + shift
     return mean, std.masked_fill(std <= 1e-6 * mean.abs() + 1e-12, 1.0)
+
+
+def standardise(x: Tensor, train: int) -> None:
+    """Centre and scale the columns of x (n, D), in place, by the statistics of its first `train` rows."""
+    mean, std = moments(x[:train])
+    for rows in x.split(8 * ROWS):
+        rows.sub_(mean.to(x.dtype)).div_(std.to(x.dtype))

@@ -3,16 +3,37 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from torch import Tensor
+
+from nolabel.data.store import ImageStore
+from nolabel.encoders.base import Encoder
 
 POOLED = "pooled"
 """the stage that is the global average of the last map"""
 
 Compute = Callable[[Sequence[str], Tensor], dict[str, Tensor]]
 """(stages, indices of images) -> stage -> a fresh tensor (n, D) of float32, or float16 where it is large"""
+
+Progress = Callable[[str, int, int], None]
+"""(what, images done, images in all)"""
+
+
+@dataclass(frozen=True, eq=False)
+class Network:
+    """The encoder behind some features with its images: for protocols that train, or that read raw maps.
+
+    A protocol leaves the encoder as it is and trains a copy.
+    """
+
+    encoder: Encoder
+    store: ImageStore
+    """on the encoder's device where it fits; positions are those of `Features.train` and `Features.test`"""
+    size: int
+    """side in pixels at which images are read"""
+    progress: Progress
 
 
 @dataclass(frozen=True)
@@ -41,6 +62,8 @@ class Features:
     """of the initialisation, where the subject has one"""
     setting: dict[str, Any] = field(default_factory=dict)
     """how images were read, split and pooled: goes into every result"""
+    network: Network | None = field(default=None, compare=False, repr=False)
+    """None: no network is behind the features, or none that a protocol may train"""
 
     @property
     def whole(self) -> str:
@@ -99,7 +122,7 @@ class Result:
     """the protocol in full: split, sizes, pooling, preprocessing"""
     per_class: dict[str, float] = field(default_factory=dict)
     predictions: np.ndarray | None = field(default=None, compare=False, repr=False)
-    """int (n,) predicted class of each test image, for paired tests; not written to the row"""
+    """int (n,), or (draws, n): predicted class of each test image, for paired tests; not written to the row"""
 
 
 class Protocol(ABC):
@@ -109,10 +132,14 @@ class Protocol(ABC):
     """frozen dataclass with a docstring under each field"""
     labelled: ClassVar[bool] = True
     """whether it needs labels"""
+    needs: ClassVar[Literal["features", "encoder"]] = "features"
+    """"encoder": it reads `Features.network`, and is left out for subjects without one (raw pixels)"""
+    baseline_seeds: ClassVar[int] = 3
+    """seeds of a baseline that it is measured on; 0: its results hold their own baselines"""
 
     def __init__(self, options: Any) -> None:
         self.options = options
 
     @abstractmethod
-    def run(self, subject: Any, seed: int) -> list[Result]:
-        """Measure `subject` (`Features`, or an encoder with its store where raw maps are needed)."""
+    def run(self, subject: Features, seed: int) -> list[Result]:
+        """Measure `subject`, whose `network` is there where `needs` is "encoder"."""

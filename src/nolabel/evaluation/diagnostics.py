@@ -1,8 +1,9 @@
 """Label-free diagnostics of features: spread, effective rank and spectrum, and what they say in one sentence.
 
 Feature standard deviation as in SimSiam (Chen and He 2021, section 4.1), RankMe (Garrido et al. 2023),
-participation ratio, α-ReQ (Agrawal et al. 2022), alignment and uniformity (Wang and Isola 2020). They rank
-checkpoints of one method on one data set; RankMe of encoders of different widths does not compare.
+participation ratio, α-ReQ (Agrawal et al. 2022), LiDAR (Thilak et al. 2024), alignment and uniformity (Wang
+and Isola 2020), linear CKA (Kornblith et al. 2019) in its debiased form. They rank checkpoints of one method on
+one data set; RankMe of encoders of different widths does not compare.
 """
 
 import math
@@ -17,6 +18,10 @@ from nolabel.evaluation.base import Features, Protocol, Result
 from nolabel.seeds import generator
 
 EPSILON = 1e-7
+WITHIN = 1e-4
+"""LiDAR's δ, added to the covariance within images"""
+COMPARED = 1000
+"""images whose stages are compared by CKA"""
 ROWS = 500
 COLLAPSED_SPREAD = 0.05
 """share of the spread of an isotropic cloud below which features are called collapsing (ours)"""
@@ -46,7 +51,8 @@ class Diagnostics(Protocol):
         """One row a measure on the test images, `setting["verdict"]` the sentence."""
         stage = self.options.stage or subject.whole
         order = torch.randperm(len(subject.test), generator=generator(seed, "evaluate", self.protocol))
-        z = subject.stage(stage, subject.test[order[: self.options.images]]).float()
+        images = subject.test[order[: self.options.images]]
+        z = subject.stage(stage, images).float()
         found = {
             "feature_std": feature_std(z),
             "rankme": rankme(z),
@@ -54,6 +60,8 @@ class Diagnostics(Protocol):
             "alpha_req": alpha_req(covariance_spectrum(z)),
             "uniformity": uniformity(z),
         }
+        if len(subject.values) > 1:
+            found |= self._likeness(subject, stage, images[:COMPARED])
         setting = subject.setting | {
             "stage": stage,
             "values": z.shape[1],
@@ -74,6 +82,13 @@ class Diagnostics(Protocol):
             for metric, value in found.items()
         ]
 
+    @staticmethod
+    def _likeness(subject: Features, stage: str, images: Tensor) -> dict[str, float]:
+        """CKA of every other stage with `stage`, on the same images."""
+        stages = subject.compute(tuple(subject.values), images)
+        z = stages.pop(stage)
+        return {f"cka_{name}": cka(x.to(z.device), z) for name, x in stages.items()}
+
 
 def feature_std(z: Tensor) -> float:
     """Standard deviation of each coordinate of z/‖z‖ (n, d), averaged; 1/√d for an isotropic cloud."""
@@ -82,8 +97,31 @@ def feature_std(z: Tensor) -> float:
 
 def rankme(z: Tensor) -> float:
     """exp of the entropy of the singular values of z (n, d), uncentred, as shares: 1 to min(n, d)."""
-    singular = torch.linalg.svdvals(z.double())
-    shares = singular / singular.sum() + EPSILON if float(singular.sum()) else torch.ones(1)
+    return _effective_number(torch.linalg.svdvals(z.double()))
+
+
+def lidar(z: Tensor, delta: float = WITHIN) -> float:
+    """Effective rank of what differs between images against what differs between views of one image.
+
+    exp of the entropy of the eigenvalues of Σ_w^-½ Σ_b Σ_w^-½, from 1 to d.
+
+    Args:
+        z: (n, q, d), q views of each of n images.
+        delta: added to the diagonal of Σ_w.
+    """
+    z = z.double()
+    means = z.mean(1)
+    within = (z - means[:, None]).flatten(0, 1)
+    within = within.T @ within / len(within)
+    within.diagonal().add_(delta)
+    centred = means - means.mean(0)
+    root = torch.linalg.solve_triangular(torch.linalg.cholesky(within), centred.T, upper=False)
+    return _effective_number(torch.linalg.svdvals(root).square())
+
+
+def _effective_number(values: Tensor) -> float:
+    """exp of the entropy of `values` as shares; 1 where all are 0."""
+    shares = values / values.sum() + EPSILON if float(values.sum()) else torch.ones(1)
     return float((-(shares * shares.log()).sum()).exp())
 
 
@@ -129,6 +167,52 @@ def uniformity(z: Tensor, t: float = 2.0) -> float:
 def alignment(z: Tensor, other: Tensor) -> float:
     """Mean squared distance between the normalised features of two views of the same images, both (n, d)."""
     return float((F.normalize(z.double(), dim=1) - F.normalize(other.double(), dim=1)).square().sum(1).mean())
+
+
+def view_recall(z: Tensor, other: Tensor) -> float:
+    """Share of views whose nearest among the 2n - 1 others is the other view of the same image; z, other (n, d).
+
+    1/(2n − 1) by chance. Of equal cosines the images of lower index count as nearer.
+    """
+    u = F.normalize(torch.cat([z, other]).double(), dim=1)
+    n, hits = len(z), 0
+    for rows in torch.arange(2 * n, device=u.device).split(ROWS):
+        cosines = u[rows] @ u.T
+        cosines.scatter_(1, rows[:, None], -math.inf)
+        hits += int((cosines.argmax(1) == (rows + n) % (2 * n)).sum())
+    return hits / (2 * n)
+
+
+def cka(x: Tensor, y: Tensor, debiased: bool = True) -> float:
+    """Linear centred kernel alignment of x (n, p) and y (n, q): 1 where one is a rotation of the other, scaled.
+
+    Independent features give 0 when debiased (Song et al. 2012, needs n > 3), and about √(pq)/n otherwise.
+    0 where one of them is constant.
+    """
+    x, y = x.double() - x.double().mean(0), y.double() - y.double().mean(0)
+    alike = _unbiased if debiased else _shared
+    scale = alike(x, x) * alike(y, y)
+    return alike(x, y) / math.sqrt(scale) if scale > 0 else 0.0
+
+
+def _shared(x: Tensor, y: Tensor) -> float:
+    """‖XᵀY‖², through the smaller of the two products."""
+    if len(x) < min(x.shape[1], y.shape[1]):
+        return float(((x @ x.T) * (y @ y.T)).sum())
+    return float((x.T @ y).square().sum())
+
+
+def _unbiased(x: Tensor, y: Tensor) -> float:
+    """n(n − 3) times the unbiased estimate of the Hilbert-Schmidt criterion, kernels XXᵀ and YYᵀ, x and y centred.
+
+    The estimate leaves the kernels' diagonals out. Centred kernels have rows that add up to 0, so what is
+    left of a row's sum is minus its diagonal.
+    """
+    n = len(x)
+    k, l = x.square().sum(1), y.square().sum(1)
+    trace = _shared(x, y) - float(k @ l)
+    sums = float(k.sum()) * float(l.sum()) / ((n - 1) * (n - 2))
+    return trace + sums - 2 / (n - 2) * float(k @ l)
 
 
 def verdict(std: float, rank: float, n: int, d: int) -> str:

@@ -21,8 +21,11 @@ from nolabel.seeds import generator
 VALIDATION_SHARE = 0.2
 MOST_VALIDATION = 2000
 QUERIES = 512
-GROUP = 16
-"""similarities whose maximum stands for them in the first pass of the search"""
+GROUP, GROUPS = 16, 64
+"""a block of the bank is 16 × 64 rows: of every 16, 64 apart, the largest similarity stands for all at first"""
+
+LINE = 16
+"""values that keep the rows of similarities from lying a power of two apart, where they would share cache sets"""
 
 
 @dataclass(frozen=True)
@@ -85,25 +88,37 @@ def neighbours(queries: Tensor, bank: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Cosines and indices of the k rows of `bank` (m, D) nearest to each of `queries` (n, D), nearest first.
 
     Exact. The k largest of a row lie in the k groups of 16 whose maxima are largest, so only those are
-    sorted. k ≤ m; of equal cosines any may come first.
+    sorted. The maxima of a block are taken while its similarities are in the cache. k ≤ m; of equal cosines
+    any may come first.
     """
     queries, bank = F.normalize(queries, dim=1), F.normalize(bank, dim=1)
-    m = len(bank)
-    groups = -(-m // GROUP)
-    padded = queries.new_full((min(QUERIES, len(queries)), groups * GROUP), -torch.inf)
-    offsets = torch.arange(GROUP, device=bank.device)
+    block, n = GROUP * GROUPS, min(QUERIES, len(queries))
+    blocks = -(-len(bank) // block)
+    similarity = queries.new_empty((n, blocks * block + LINE))[:, :-LINE]
+    similarity[:, len(bank) :] = -torch.inf
+    best = queries.new_empty((n, blocks, GROUPS))
     parts = []
     for rows in queries.split(QUERIES):
-        similarity = padded[: len(rows)]
-        torch.mm(rows, bank.T, out=similarity[:, :m])
-        if groups <= 2 * k:
-            parts.append(similarity.topk(k, dim=1))
-            continue
-        best = similarity.view(len(rows), groups, GROUP).amax(2).topk(k, dim=1, sorted=False).indices
-        candidates = (best[:, :, None] * GROUP + offsets).flatten(1)
-        values, at = similarity.gather(1, candidates).topk(k, dim=1)
-        parts.append((values, candidates.gather(1, at)))
+        of_rows, best_of_rows = similarity[: len(rows)], best[: len(rows)]
+        for b, part in enumerate(bank.split(block)):
+            columns = of_rows[:, b * block : (b + 1) * block]
+            torch.mm(rows, part.T, out=columns[:, : len(part)])
+            torch.amax(columns.unflatten(1, (GROUP, GROUPS)), 1, out=best_of_rows[:, b])
+        parts.append(_largest(of_rows, best_of_rows.flatten(1), k))
     return torch.cat([values for values, _ in parts]), torch.cat([indices for _, indices in parts])
+
+
+def _largest(similarity: Tensor, best: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest of each row and their columns, from all and from the groups' maxima."""
+    if best.shape[1] <= 2 * k:
+        values, columns = similarity.topk(k, dim=1)
+        return values, columns
+    top = best.topk(k, dim=1, sorted=False).indices
+    first = top + top // GROUPS * (GROUP - 1) * GROUPS
+    members = GROUPS * torch.arange(GROUP, device=best.device)
+    candidates = (first[:, :, None] + members).flatten(1)
+    values, at = similarity.gather(1, candidates).topk(k, dim=1)
+    return values, candidates.gather(1, at)
 
 
 def votes(similarity: Tensor, labels: Tensor, classes: int, temperature: float) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from nolabel.evaluation import _accuracy
-from nolabel.evaluation._logistic import Fit, Problem, minimise, moments
+from nolabel.evaluation._logistic import Fit, Problem, minimise, standardise, sweep
 from nolabel.evaluation._split import held_out, stratified
 from nolabel.evaluation.base import Features, Protocol, Result
 from nolabel.seeds import generator
@@ -38,6 +38,8 @@ class LinearOptions:
     """float32 stops at a gradient of 1e-4 of its start, float64 (published tables) at 1e-6"""
     images: int = 10_000
     """training images that stage and L2 are chosen on"""
+    choose_by: Literal["top1", "balanced"] = "top1"
+    """accuracy that stage and L2 are chosen by; "balanced": the mean over classes"""
 
 
 def l2_values(grid: Literal["short", "full"]) -> tuple[float, ...]:
@@ -112,27 +114,32 @@ class Linear(Protocol):
         labels = labels.to(x.device)
         problem = Problem(x[:fitted_on], labels[:fitted_on], classes, self._dtype)
         accuracies: dict[float, float] = {}
-        theta, worse = None, 0
-        for l2 in l2_values(self.options.l2_grid):
-            fit, theta = minimise(problem, l2, theta, tolerance=ROUGH)
-            accuracy = float((fit.logits(x[fitted_on:]).argmax(1) == labels[fitted_on:]).float().mean())
+        worse = 0
+        for fit in sweep(problem, l2_values(self.options.l2_grid), tolerance=ROUGH):
+            accuracy = self._accuracy(
+                fit.logits(x[fitted_on:]).argmax(1) == labels[fitted_on:], labels[fitted_on:]
+            )
             worse = worse + 1 if accuracies and accuracy < max(accuracies.values()) else 0
-            accuracies[l2] = accuracy
+            accuracies[fit.l2] = accuracy
             if worse == PATIENCE and self.options.l2_grid == "short":
                 break
         best = max(accuracies, key=lambda l2: accuracies[l2])
         return Choice(stage, best, accuracies[best], {f"{l2:.3g}": a for l2, a in accuracies.items()})
+
+    def _accuracy(self, correct: Tensor, labels: Tensor) -> float:
+        if self.options.choose_by == "top1":
+            return float(correct.float().mean())
+        counts = torch.bincount(labels)
+        right = torch.bincount(labels, correct.float(), minlength=len(counts))
+        return float((right / counts)[counts > 0].mean())
 
     def _fit(self, x: Tensor, labels: Tensor, classes: int, l2: float) -> Fit:
         tolerance = 1e-4 if self._dtype == torch.float32 else 1e-6
         return minimise(Problem(x, labels.to(x.device), classes, self._dtype), l2, tolerance=tolerance)[0]
 
     def _standardise(self, x: Tensor, train: int) -> None:
-        """In place, by the statistics of the first `train` rows."""
         if self.options.standardise == "train_stats":
-            mean, std = moments(x[:train])
-            for rows in x.split(4096):
-                rows.sub_(mean.to(x.dtype)).div_(std.to(x.dtype))
+            standardise(x, train)
 
     @property
     def _dtype(self) -> torch.dtype:
@@ -141,6 +148,7 @@ class Linear(Protocol):
     def _setting(self, fit: Fit, images: int) -> dict[str, Any]:
         return {
             "standardise": self.options.standardise,
+            "chosen_by": self.options.choose_by,
             "train_images": images,
             "choice_images": min(self.options.images, images),
             "precision": self.options.precision,

@@ -2,7 +2,8 @@
 
 Wilson (1927) for a share; percentile bootstrap (Efron and Tibshirani 1993) for a mean over classes; exact
 McNemar and the paired permutation test of SimCLR (Chen et al. 2020, B.8.2) for two encoders on the same test
-images.
+images; Holm (1979) for several tests. The 11-point average precision is that of VOC 2007 (Everingham et al.
+2010, section 4.2).
 """
 
 from collections.abc import Sequence
@@ -14,6 +15,9 @@ Z = 1.959964
 """two-sided 95 % point of the standard normal"""
 DRAWS = 10_000
 PERMUTATIONS = 100_000
+PRECISION_DRAWS = 1000
+"""of the bootstrap of average precision: each one is a pass over all images"""
+RECALLS = np.arange(11) / 10
 SLACK = 1e-12
 BLOCK = 1_000_000
 
@@ -100,19 +104,67 @@ def permutation(
 ) -> float:
     """Two-sided p of the paired permutation test: predictions of each image are swapped with probability ½.
 
-    `first`, `second`: bool (n,), hits on the same images. The statistic is the difference of top-1, or with
-    `labels` of balanced accuracy. p = (1 + #{|d*| ≥ |d|}) / (draws + 1). A swap matters only where one of the
-    two is right, so the sum of a class's swapped differences is 2·Binomial(discordant, ½) − discordant.
+    p = (1 + #{|d*| ≥ |d|}) / (draws + 1), d the difference of the means, or with `labels` of the means over
+    classes. A swap turns the sign of an image's difference, so the sum over all images whose difference has
+    the size v is v · (2·Binomial(their number, ½) − their number): one draw for each size, not each image.
+
+    Args:
+        first, second: (n,), the score of each image under two models: hits, or shares of right decisions.
+        labels: int (n,)
     """
-    groups = np.zeros(len(first), int) if labels is None else labels
-    counts, wins = _per_class(groups, first & ~second)
-    _, losses = _per_class(groups, second & ~first)
-    discordant = wins + losses
-    observed = abs(float(((wins - losses) / counts).sum()))
+    difference = np.asarray(first, float) - np.asarray(second, float)
+    weight = 1 / len(difference) if labels is None else 1 / np.bincount(labels)[labels]
+    difference = difference * weight
+    observed = abs(float(difference.sum()))
+    sizes, counts = np.unique(np.abs(difference[difference != 0]), return_counts=True)
     generator, swapped = np.random.default_rng(seed), np.zeros(draws)
-    for n, m in zip(counts, discordant, strict=True):
-        swapped += (2 * generator.binomial(m, 0.5, draws) - m) / n
+    for size, count in zip(sizes, counts, strict=True):
+        swapped += size * (2 * generator.binomial(count, 0.5, draws) - count)
     return (1 + int((np.abs(swapped) >= observed - SLACK).sum())) / (draws + 1)
+
+
+def holm(ps: Sequence[float]) -> list[float]:
+    """p-values of several tests, adjusted so that each may be compared with the level of all together."""
+    order = np.argsort(ps, kind="stable")
+    factors = np.arange(len(order), 0, -1)
+    raised = np.minimum(1.0, np.maximum.accumulate(np.asarray(ps, float)[order] * factors))
+    adjusted = np.empty(len(order))
+    adjusted[order] = raised
+    return adjusted.tolist()
+
+
+def average_precision(scores: np.ndarray, relevant: np.ndarray) -> float:
+    """11-point interpolated average precision of one class.
+
+    The mean over recalls 0, 0.1 … 1 of the largest precision at that recall or above, 0 where none is. Of
+    equal scores the lower index ranks first.
+
+    Args:
+        scores: (n,), higher is more certain.
+        relevant: int (n,): 1 shows the class, 0 does not, -1 is ignored (VOC's "difficult").
+    """
+    return float(_eleven_points(_ranked(scores, relevant), np.ones((1, int((relevant >= 0).sum()))))[0])
+
+
+def bootstrap_mean_precision(
+    scores: np.ndarray, relevant: np.ndarray, seed: int, draws: int = PRECISION_DRAWS
+) -> Interval:
+    """Mean over classes of `average_precision`, its percentile interval over resamples of the images.
+
+    Args:
+        scores, relevant: (n, C); a class that no image shows does not count.
+    """
+    n, classes = scores.shape
+    shown = [c for c in range(classes) if (relevant[:, c] == 1).any()]
+    generator, total = np.random.default_rng(seed), np.zeros(draws)
+    orders = {c: np.argsort(-scores[:, c], kind="stable") for c in shown}
+    for start in range(0, draws, size := max(1, BLOCK // n)):
+        weights = generator.multinomial(n, np.full(n, 1 / n), min(size, draws - start)).astype(np.float32)
+        for c, order in orders.items():
+            kept = order[relevant[order, c] >= 0]
+            total[start : start + size] += _eleven_points(relevant[kept, c], weights[:, kept])
+    value = np.mean([average_precision(scores[:, c], relevant[:, c]) for c in shown])
+    return _percentiles(float(value), total / len(shown))
 
 
 def mean_of_seeds(intervals: Sequence[Interval], least: float = 0.0) -> Interval:
@@ -130,6 +182,25 @@ def mean_of_seeds(intervals: Sequence[Interval], least: float = 0.0) -> Interval
     below = float(np.hypot(noise, np.mean([i.value - i.low for i in intervals])))
     above = float(np.hypot(noise, np.mean([i.high - i.value for i in intervals])))
     return Interval(mean, max(least, mean - below), min(1.0, mean + above))
+
+
+def _ranked(scores: np.ndarray, relevant: np.ndarray) -> np.ndarray:
+    """`relevant` from the highest score to the lowest, without what is ignored."""
+    order = np.argsort(-scores, kind="stable")
+    return relevant[order[relevant[order] >= 0]]
+
+
+def _eleven_points(relevant: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Average precision (draws,) of a ranking (n,) of 0 and 1 whose images count `weights` (draws, n) times."""
+    found = (weights * relevant).cumsum(1)
+    precision = found / np.maximum(weights.cumsum(1), SLACK)
+    best = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]
+    recall = found / np.maximum(found[:, -1:], SLACK)
+    rows, total = np.arange(len(weights)), np.zeros(len(weights))
+    for level in RECALLS:
+        at = (recall < level - SLACK).sum(1)
+        total += np.where(at < len(relevant), best[rows, np.minimum(at, len(relevant) - 1)], 0.0)
+    return total / len(RECALLS)
 
 
 def _per_class(labels: np.ndarray, flags: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

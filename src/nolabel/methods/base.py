@@ -40,6 +40,7 @@ class Recipe:
     lr_batch: int = 256
     """the batch size at which `lr` holds"""
     momentum: float = 0.9
+    """of `sgd` and `lars`; the first decay rate (beta 1) of `adamw`"""
     nesterov: bool = False
     weight_decay: float = 5e-4
     decay_norm_bias: bool = False
@@ -56,6 +57,8 @@ class Recipe:
     """`whitened`: the first convolution is set to the whitening filters of image patches and frozen"""
     batchnorm: Literal["running", "reestimated"] = "running"
     """`reestimated`: statistics are set again on plain training images when the encoder is written"""
+    adversary_rate: float = 1.0
+    """rate of the parameters of `adversary`, as a share of everybody else's"""
 
 
 class Method(nn.Module, ABC):
@@ -63,6 +66,10 @@ class Method(nn.Module, ABC):
 
     Subclasses are final: an implemented method is never overridden. The paper's loss is a plain function in
     the same file, so that a test can call it.
+
+    A method that trains against a second net names it `adversary` and returns `adversary_loss` beside `loss`. Each
+    loss moves its own parameters: `adversary_loss` those of `adversary` (its other inputs are detached), `loss` all
+    others (it asks the adversary through `unmoved`). The step adds the two up, goes back once and updates once.
     """
 
     Options: ClassVar[type]
@@ -81,9 +88,12 @@ class Method(nn.Module, ABC):
 
     encoder: Encoder
     """what is kept"""
+    adversary: nn.Module | None
+    """what `adversary_loss` trains, at `Recipe.adversary_rate`; None where there is none"""
 
     def __init__(self, encoder: Encoder, options: Any, data: DataInfo) -> None:
         super().__init__()
+        self.register_module("adversary", None)
         self.encoder = encoder
         self.options = options
         self.data = data
@@ -116,7 +126,10 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, views: dict[str, Tensor]) -> dict[str, Tensor]:
-        """`loss` (0-d, the mean over the images of this process) and scalars to log, without randomness."""
+        """`loss` (0-d, the mean over the images of this process) and scalars to log, without randomness.
+
+        With an `adversary` also `adversary_loss`, a mean over the same images.
+        """
 
     def chance_loss(self, images: int) -> float | None:
         """Closed form of the loss of a head that gives the same for all inputs, at `images` images a step."""
@@ -134,3 +147,12 @@ class Method(nn.Module, ABC):
     @abstractmethod
     def panel(self, images: ImageBatch, generator: torch.Generator, trained: bool = False) -> "Figure":
         """The picture that explains the method, drawn from a few images; with `trained`, its answers too."""
+
+
+def unmoved(module: nn.Module, *inputs: Tensor) -> Tensor:
+    """`module(*inputs)`, from which the inputs get their gradient and the parameters of `module` none.
+
+    How a loss asks an adversary; the buffers of `module` (BatchNorm statistics) follow as in any call.
+    """
+    fixed = {name: value.detach() for name, value in module.named_parameters()}
+    return torch.func.functional_call(module, fixed, inputs)

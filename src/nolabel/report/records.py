@@ -83,6 +83,11 @@ class Record:
         return str(self.info.get("method") or "encoder")
 
     @property
+    def method_in_words(self) -> str:
+        """`context_prediction` -> context prediction; `simclr` -> SimCLR."""
+        return {"simclr": "SimCLR"}.get(self.method, Path(self.method).stem.replace("_", " "))
+
+    @property
     def subject(self) -> str:
         """How the rows call this run's encoder."""
         own = [row.subject for row in self.rows if not row.is_baseline]

@@ -36,7 +36,7 @@ def judge(rows: Sequence[Row], subject: str) -> Verdict:
     "Better" and "worse" mean: than random weights of the same architecture, by a paired test with p < 0.05 or
     (where there is none) by 95 % intervals that do not overlap.
     """
-    main = _main_row(rows, subject)
+    main = main_row(rows, subject)
     if main is None:
         return _without_accuracy(rows, subject)
     random = untrained_row(rows, main)
@@ -55,7 +55,8 @@ def judge(rows: Sequence[Row], subject: str) -> Verdict:
     return Verdict(tone, title, (_numbers(main, random, others), conclusion, *map(_ahead, ahead)))
 
 
-def _main_row(rows: Sequence[Row], subject: str) -> Row | None:
+def main_row(rows: Sequence[Row], subject: str) -> Row | None:
+    """The accuracy by which `subject` is judged: linear first, then kNN, then others; None where there is none."""
     own = [row for row in rows if row.subject == subject and row.is_share]
     protocols = list(dict.fromkeys(["linear", "knn", *(row.protocol for row in own)]))
     metrics = ("top1", "balanced", "top5")

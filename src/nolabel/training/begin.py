@@ -69,7 +69,9 @@ def start(request: Request) -> tuple[Run, Work, ImageStore]:
         threads = max(1, torch.get_num_threads() // (1 if external() else request.asked["devices"]))
         work = _work(request, plain_values(options), recipe, budget, size, threads)
         with seeded(work.seed, "init"):
-            base.build(work.encoder, kind.encoder_size(options, data))  # a wrong name is told before a file is written
+            base.build(
+                work.encoder, kind.encoder_size(options, data)
+            )  # a wrong name is told before a file is written
         if is_first():
             _describe(run, request, work, store, train, opened_at)
     except BaseException:

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from nolabel.methods.base import Method, Recipe
 from nolabel.training.schedule import peak_rate
@@ -65,18 +65,22 @@ class LARS(torch.optim.Optimizer):
             parameter.sub_(grad, alpha=group["lr"])
 
 
-def parameter_groups(method: nn.Module, recipe: Recipe) -> list[dict[str, Any]]:
+def parameter_groups(method: Method, recipe: Recipe) -> list[dict[str, Any]]:
     """Trainable parameters in two groups: weights, and (without decay or adaptation) normalisation and biases.
 
-    Everything with fewer than two axes counts as the second; `recipe.decay_norm_bias` lets it decay too.
+    Everything with fewer than two axes counts as the second; `recipe.decay_norm_bias` lets it decay too. An
+    adversary has two groups of its own. `rate` is each group's share of the learning rate.
     """
-    weights = [p for p in method.parameters() if p.requires_grad and p.ndim > 1]
-    others = [p for p in method.parameters() if p.requires_grad and p.ndim <= 1]
+    rivals = set() if method.adversary is None else set(method.adversary.parameters())
     decay = recipe.weight_decay if recipe.decay_norm_bias else 0.0
-    groups: list[dict[str, Any]] = [
-        {"params": weights, "weight_decay": recipe.weight_decay, "adapt": True},
-        {"params": others, "weight_decay": decay, "adapt": False},
-    ]
+    groups: list[dict[str, Any]] = []
+    for rival, rate in ((False, 1.0), (True, recipe.adversary_rate)):
+        moved = [p for p in method.parameters() if p.requires_grad and (p in rivals) == rival]
+        weights, others = [p for p in moved if p.ndim > 1], [p for p in moved if p.ndim <= 1]
+        groups += [
+            {"params": weights, "weight_decay": recipe.weight_decay, "adapt": True, "rate": rate},
+            {"params": others, "weight_decay": decay, "adapt": False, "rate": rate},
+        ]
     return [group for group in groups if group["params"]]
 
 
@@ -86,5 +90,5 @@ def build_optimizer(method: Method, recipe: Recipe) -> torch.optim.Optimizer:
     if recipe.optimizer == "lars":
         return LARS(groups, lr, recipe.momentum, nesterov=recipe.nesterov)
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr, fused=True)
+        return torch.optim.AdamW(groups, lr, betas=(recipe.momentum, 0.999), fused=True)
     return torch.optim.SGD(groups, lr, recipe.momentum, nesterov=recipe.nesterov, fused=True)

@@ -57,13 +57,17 @@ def train_step(
     seed: int,
     step: int,
 ) -> dict[str, Tensor]:
-    """Forward, backward, update; returns what the method logs (0-d tensors on the device, no synchronisation)."""
+    """Forward, backward, update; returns what the method logs (0-d tensors on the device, no synchronisation).
+
+    The losses of a method and of its adversary reach different parameters, so that one backward pass serves both.
+    """
     torch.manual_seed(derive(seed, "model", step, fabric.global_rank))
     for group in optimizer.param_groups:
-        group["lr"] = lr
+        group["lr"] = lr * group["rate"]
     optimizer.zero_grad()
     found = model(views)
-    fabric.backward(found["loss"])
+    total = found["loss"] + found["adversary_loss"] if "adversary_loss" in found else found["loss"]
+    fabric.backward(total)
     optimizer.step()
     return {key: value.detach() for key, value in found.items() if value.ndim == 0}
 

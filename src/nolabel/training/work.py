@@ -77,7 +77,12 @@ def build_method(work: Work, train: ImageStore) -> Method:
     order = torch.randperm(len(train), generator=generator(work.seed, "init"))
     images = plain.whole(train.batch(order[:IMAGES]), work.size)
     encoder = initial_encoder(
-        work.encoder, kind.encoder_size(options, data), images, stem=work.recipe.stem, seed=work.seed, init=work.init
+        work.encoder,
+        kind.encoder_size(options, data),
+        images,
+        stem=work.recipe.stem,
+        seed=work.seed,
+        init=work.init,
     )
     with seeded(work.seed, "init", "method"):
         return kind(encoder, options, data)

@@ -1,0 +1,153 @@
+"""Few labels: nested class-balanced subsets, and a linear probe that chooses within the subset it is given."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nolabel.errors import DataError
+from nolabel.evaluation._logistic import Problem, moments, sweep
+from nolabel.evaluation.base import Features
+from nolabel.evaluation.linear import ROUGH, l2_values
+from nolabel.seeds import generator
+
+FOLDS = 3
+ONE_FOLD_FROM = 1000
+"""labels from which a fifth is held out once, in place of each third in turn"""
+UNCHOSEN_L2 = 1.0
+"""λ where a class has no second label to choose it by: the directions are then near those of the class means"""
+
+
+def round_robin(subject: Features, seed: int, draw: int) -> Tensor:
+    """The training images in an order whose every beginning is balanced, so that smaller sets lie in larger.
+
+    The classes take turns, each with its images in random order; one that runs out is passed over.
+    """
+    random = generator(seed, "evaluate", "few", draw)
+    labels, classes = subject.labels[subject.train], len(subject.class_names)
+    turn = torch.randperm(classes, generator=random)
+    return subject.train[(ranks_in_class(labels, random) * classes + turn[labels]).argsort()]
+
+
+def ranks_in_class(labels: Tensor, random: torch.Generator) -> Tensor:
+    """The place of each image among those of its class, in random order: int64 (n,)."""
+    order = torch.randperm(len(labels), generator=random)
+    order = order[labels[order].argsort(stable=True)]
+    counts = torch.bincount(labels)
+    ranks = torch.empty_like(order)
+    ranks[order] = torch.arange(len(order)) - (counts.cumsum(0) - counts)[labels[order]]
+    return ranks
+
+
+def classes_shown(subject: Features) -> int:
+    """Number of classes among the training images."""
+    return len(subject.labels[subject.train].unique())
+
+
+def labels_of_share(subject: Features, share: float) -> int:
+    """Number of labels in a share of the training images: at least one a class."""
+    return max(round(share * len(subject.train)), classes_shown(subject))
+
+
+def smallest_class(subject: Features) -> int:
+    """Number of training images of the class with the fewest, of those that have any."""
+    return int(subject.labels[subject.train].unique(return_counts=True)[1].min())
+
+
+def labels_of_each(subject: Features, each: int) -> int:
+    """Number of labels when each class has `each`.
+
+    Raises:
+        DataError: a class has fewer training images.
+    """
+    found, counts = subject.labels[subject.train].unique(return_counts=True)
+    if int(counts.min()) < each:
+        name = subject.class_names[int(found[counts.argmin()])]
+        raise DataError(
+            f"{each} labels a class are asked for and class {name} has {int(counts.min())} training images: "
+            f"ask for at most that many, or add images of it."
+        )
+    return each * len(found)
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What a linear probe chose, and the scores (n, C) of the test images."""
+
+    stage: str
+    l2: float
+    validation: float | None
+    """accuracy on the labels held out in turn; None: too few to hold any out"""
+    scores: Tensor
+
+    def chosen(self) -> dict[str, Any]:
+        """For `Result.chosen`."""
+        return {"stage": self.stage, "l2": self.l2, "validation": self.validation}
+
+
+def probes(subject: Features, order: Tensor, sizes: Sequence[int], seed: int) -> list[Probe]:
+    """A probe on the first of `order` (training images), for each of `sizes`: logistic regression, standardised.
+
+    Stage and λ are chosen within each subset, by three folds, or a fifth held out from 1,000 labels on. With
+    less than two labels a class nothing can be held out: then the pooled stage at λ = 1.
+
+    Raises:
+        DataError: features that are not finite.
+    """
+    matrices = subject.compute(tuple(subject.values), order[: max(sizes)])
+    labels, classes = subject.labels[order], len(subject.class_names)
+    choices = []
+    for size in sizes:
+        if size < 2 * classes_shown(subject):
+            choices.append((subject.whole, UNCHOSEN_L2, None))
+        else:
+            folds = _folds(labels[:size], generator(seed, "evaluate", "few", "folds"))
+            few = {stage: x[:size] for stage, x in matrices.items()}
+            choices.append(_choose(few, labels[:size], classes, folds))
+    found: dict[int, Probe] = {}
+    for stage in {stage for stage, _, _ in choices}:
+        test = subject.stage(stage, subject.test)
+        for at, (size, (own, l2, validation)) in enumerate(zip(sizes, choices, strict=True)):
+            if own == stage:
+                scores = _scores(matrices[stage][:size], labels[:size], test, classes, [l2])[0]
+                found[at] = Probe(stage, l2, validation, scores.cpu())
+    return [found[at] for at in range(len(sizes))]
+
+
+def _folds(labels: Tensor, random: torch.Generator) -> list[Tensor]:
+    """For each fold, which of the labels are held out: bool (n,)."""
+    one = len(labels) > ONE_FOLD_FROM
+    number = 5 if one else FOLDS
+    fold = ranks_in_class(labels, random) % number
+    return [fold == k for k in range(1 if one else number)]
+
+
+def _choose(
+    matrices: dict[str, Tensor], labels: Tensor, classes: int, folds: Sequence[Tensor]
+) -> tuple[str, float, float]:
+    """(stage, λ for all the labels, accuracy) of the best pair over the folds."""
+    grid, best = l2_values("short"), ("", 0.0, -1.0)
+    for stage, x in matrices.items():
+        right = torch.zeros(len(grid))
+        for held in folds:
+            found = _scores(x[~held], labels[~held], x[held], classes, grid, ROUGH)
+            wanted = labels[held].to(x.device)
+            right += torch.stack([(scores.argmax(1) == wanted).sum() for scores in found]).cpu()
+        at = int(right.argmax())
+        accuracy = float(right[at]) / sum(int(held.sum()) for held in folds)
+        if accuracy > best[2]:
+            fitted_on = int((~folds[0]).sum())
+            best = (stage, grid[at] * fitted_on / len(labels), accuracy)
+    return best
+
+
+def _scores(
+    x: Tensor, labels: Tensor, other: Tensor, classes: int, l2s: Sequence[float], tolerance: float = 1e-4
+) -> list[Tensor]:
+    """Scores of `other` by a probe fitted to x at each λ, both standardised by x."""
+    mean, std = (value.float() for value in moments(x))
+    x, other = (x.float() - mean) / std, (other.float() - mean) / std
+    problem = Problem(x, labels.to(x.device), classes)
+    return [fit.logits(other) for fit in sweep(problem, l2s, tolerance=tolerance)]

@@ -1,0 +1,111 @@
+"""Results of several seeds or draws as one, and paired differences of two subjects on the same test images."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from nolabel.evaluation.base import Result
+from nolabel.evaluation.statistics import (
+    Interval,
+    bootstrap_difference,
+    bootstrap_mean,
+    mcnemar_of,
+    mean_of_seeds,
+    permutation,
+)
+from nolabel.seeds import derive
+
+DIFFERENCE = "_difference"
+
+
+def over_seeds(of_seeds: Sequence[Sequence[Result]]) -> list[Result]:
+    """Results of several seeds or draws, number by number, as their mean.
+
+    `setting["of_seeds"]` holds the single values; predictions are stacked to (seeds, n).
+    """
+    if len(of_seeds) == 1:
+        return list(of_seeds[0])
+    return [_mean(results) for results in zip(*of_seeds, strict=True)]
+
+
+def _mean(results: Sequence[Result]) -> Result:
+    first = results[0]
+    interval = mean_of_seeds([_interval(result) for result in results])
+    names = {name for result in results for name in result.per_class}
+    predicted = [result.predictions for result in results if result.predictions is not None]
+    return replace(
+        first,
+        value=interval.value,
+        low=interval.low,
+        high=interval.high,
+        seeds=tuple(dict.fromkeys(seed for result in results for seed in result.seeds)),
+        chosen={key: _merged([result.chosen[key] for result in results]) for key in first.chosen},
+        setting=first.setting | {"of_seeds": [result.value for result in results]},
+        per_class={c: float(np.mean([result.per_class[c] for result in results])) for c in sorted(names)},
+        predictions=np.vstack(predicted) if len(predicted) == len(results) else None,
+    )
+
+
+def _merged(values: Sequence[Any]) -> Any:
+    """What seeds chose: the value that all share, the mean of what was measured, else the list of values."""
+    if all(value == values[0] for value in values):
+        return values[0]
+    if all(isinstance(value, dict) for value in values):
+        shared = [key for key in values[0] if all(key in value for value in values)]
+        return {key: float(np.mean([value[key] for value in values])) for key in shared}
+    return list(values)
+
+
+def _interval(result: Result) -> Interval:
+    assert result.low is not None
+    assert result.high is not None
+    return Interval(result.value, result.low, result.high)
+
+
+def differences(
+    own: Sequence[Result], of_seeds: Sequence[Sequence[Result]], truth: np.ndarray, seed: int
+) -> list[Result]:
+    """Top-1 of the encoder minus that of a baseline, on the same test images, for each protocol.
+
+    With a paired bootstrap interval and McNemar's exact p; where a result is the mean of several draws of
+    labels, an image counts by its share of right predictions, and p is that of the permutation test. Of a
+    baseline with several seeds: their mean, and the largest of their p.
+
+    Args:
+        own: the encoder's results.
+        of_seeds: for each seed the baseline's results.
+        truth: int (n,), the labels of the test images.
+    """
+    rows = []
+    for mine in (result for result in own if result.metric == "top1" and result.predictions is not None):
+        others = [
+            r for results in of_seeds for r in results if (r.protocol, r.metric) == (mine.protocol, "top1")
+        ]
+        draw = derive(seed, "evaluate", mine.protocol, "difference")
+        pairs = [_compare(mine.predictions == truth, r.predictions == truth, draw) for r in others]
+        interval = mean_of_seeds([difference for difference, _, _ in pairs], least=-1.0)
+        test = pairs[0][2] + (f", the largest p of {len(pairs)} seeds" if len(pairs) > 1 else "")
+        setting = {"against": others[0].subject, "p": max(p for _, p, _ in pairs), "test": test}
+        rows.append(
+            replace(
+                mine,
+                metric=f"{mine.metric}{DIFFERENCE}",
+                value=interval.value,
+                low=interval.low,
+                high=interval.high,
+                setting={"data": mine.setting.get("data")} | setting,
+                chosen={},
+                predictions=None,
+            )
+        )
+    return rows
+
+
+def _compare(mine: np.ndarray, other: np.ndarray, seed: int) -> tuple[Interval, float, str]:
+    """Difference with interval, p, and the name of the test, from hits (n,) or (draws, n)."""
+    if mine.ndim == other.ndim == 1:
+        return bootstrap_difference(mine, other, seed), mcnemar_of(mine, other), "exact McNemar"
+    first, second = np.atleast_2d(mine).mean(0), np.atleast_2d(other).mean(0)
+    return bootstrap_mean(first - second, seed), permutation(first, second, seed), "paired permutation"

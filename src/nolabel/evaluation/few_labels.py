@@ -1,0 +1,114 @@
+"""Few labels: a linear probe, and fine-tuning, with 1 % or 10 % of the labels, or so many a class.
+
+The labelled images are balanced over the classes (counts differ by one at most), the smaller sets lie in the
+larger ones (SimCLR's released lists are of that kind), and all draws are seeded. Whatever is chosen is chosen
+within the labelled images. Fine-tuning is SimCLR's (Chen et al. 2020, B.5): Nesterov 0.9, rate 0.05 · B/256, no
+regularisation, random crops and flips; the number of steps does not fall with the labels. Rows are called
+`linear@1%`, `finetune@10%`, `linear@4`: the last means four a class.
+"""
+
+import copy
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from nolabel.evaluation import _few
+from nolabel.evaluation import _head_training as heads
+from nolabel.evaluation._head_training import Plan, Setting
+from nolabel.evaluation._repeats import over_seeds
+from nolabel.evaluation.base import Features, Protocol, Result
+
+SMALL = (1, 4, 10)
+"""labels a class that are measured too where the smallest share gives less than two a class"""
+
+
+@dataclass(frozen=True)
+class FewLabelsOptions:
+    """How many labels, and how often they are drawn."""
+
+    shares: tuple[float, ...] = (0.01, 0.1)
+    """of the training images"""
+    per_class: tuple[int, ...] | None = None
+    """labels a class; by default 1, 4 and 10 where a share gives less than two a class, else none"""
+    draws: int = 5
+    """of the labelled images, for the linear probe"""
+    finetune_draws: int = 1
+    """of the labelled images, for fine-tuning; 0: no fine-tuning"""
+    steps: int = 500
+    """of fine-tuning"""
+    batch_size: int = 128
+    """images a step of fine-tuning"""
+    lr: float = 0.05
+    """rate of fine-tuning at 256 images a step; in proportion for others"""
+
+
+class FewLabels(Protocol):
+    """See the module."""
+
+    Options = FewLabelsOptions
+    options: FewLabelsOptions
+    protocol: ClassVar[str] = "few_labels"
+    needs = "encoder"
+    baseline_seeds = 1
+
+    def run(self, subject: Features, seed: int) -> list[Result]:
+        """Top-1, balanced accuracy (and top-5 where classes are many), each the mean over the draws.
+
+        Raises:
+            DataError: more labels a class than a class has images, or features that are not finite.
+            RunError: the training diverged.
+        """
+        amounts = self.amounts(subject)
+        orders = [_few.round_robin(subject, seed, draw) for draw in range(self.options.draws)]
+        probed = [self._probe(subject, order, amounts, seed) for order in orders]
+        rows = over_seeds(probed)
+        for name, labels in amounts.items() if self.options.finetune_draws else ():
+            tuned = [
+                self._finetune(subject, order[:labels], name, seed + draw)
+                for draw, order in enumerate(orders[: self.options.finetune_draws])
+            ]
+            rows += over_seeds(tuned)
+        return rows
+
+    def amounts(self, subject: Features) -> dict[str, int]:
+        """Name -> number of labels, such as {"1%": 500, "4": 40}."""
+        options, classes = self.options, _few.classes_shown(subject)
+        found = {f"{100 * share:g}%": _few.labels_of_share(subject, share) for share in options.shares}
+        each = options.per_class
+        if each is None:
+            scarce = any(labels < 2 * classes for labels in found.values())
+            each = tuple(k for k in SMALL if k <= _few.smallest_class(subject)) if scarce else ()
+        return found | {f"{k}": _few.labels_of_each(subject, k) for k in each}
+
+    def _probe(self, subject: Features, order: Tensor, amounts: dict[str, int], seed: int) -> list[Result]:
+        rows = []
+        found = _few.probes(subject, order, list(amounts.values()), seed)
+        for (name, labels), probe in zip(amounts.items(), found, strict=True):
+            setting = self._setting(subject, order[:labels], self.options.draws) | {
+                "standardise": "train_stats"
+            }
+            rows += heads.results(subject, f"linear@{name}", probe.scores, seed, probe.chosen(), setting)
+        return rows
+
+    def _finetune(self, subject: Features, rows: Tensor, name: str, seed: int) -> list[Result]:
+        options = self.options
+        rate = Setting(options.lr * options.batch_size / 256)
+        plan = Plan(options.steps, options.batch_size)
+        encoder = copy.deepcopy(heads.network_of(subject).encoder)
+        model = heads.train_classifier(subject, encoder, rows, rate, plan, seed)
+        setting = self._setting(subject, rows, options.finetune_draws)
+        setting |= {
+            "steps": plan.steps,
+            "batch_size": plan.batch_size,
+            "augment": plan.augment,
+            "lr": rate.lr,
+        }
+        scores = heads.predict(model, subject, subject.test)
+        return heads.results(subject, f"finetune@{name}", scores, seed, {}, setting)
+
+    @staticmethod
+    def _setting(subject: Features, rows: Tensor, draws: int) -> dict[str, Any]:
+        counts = subject.labels[rows].unique(return_counts=True)[1]
+        each = [int(counts.min()), int(counts.max())]
+        return {"labels": len(rows), "labels_a_class": each, "draws": draws}

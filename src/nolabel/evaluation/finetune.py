@@ -1,0 +1,64 @@
+"""Fine-tuning: a copy of the encoder under a new linear layer, all of it trained with labels.
+
+SimCLR's transfer protocol (Chen et al. 2020, B.8.1): Nesterov 0.9, random crops and flips only, BatchNorm
+keeping max(1 − 10/s, 0.9) of its statistics (s steps an epoch), rate and weight decay chosen on a validation
+part, the decay divided by the rate; then trained anew on all training images, and tested once. The paper's 56
+settings of 20,000 steps of 256 images are a recipe for a GPU; the default is six settings of 500 steps.
+"""
+
+import copy
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from nolabel.evaluation import _head_training as heads
+from nolabel.evaluation._head_training import Plan, Setting
+from nolabel.evaluation.base import Features, Protocol, Result
+
+
+@dataclass(frozen=True)
+class FinetuneOptions:
+    """How long, and what is tried."""
+
+    steps: int = 500
+    """of each setting and of the final training; the paper: 20,000"""
+    batch_size: int = 128
+    """images a step; the paper: 256"""
+    grid: Literal["small", "paper"] = "small"
+    """"small": three rates by two weight decays; "paper": seven by eight"""
+    augment: Literal["crop", "shift", "none"] = "crop"
+    """training views: random crops and flips, small shifts and flips, or the whole image"""
+
+
+def settings(grid: Literal["small", "paper"]) -> tuple[Setting, ...]:
+    """Rates 10^(−4 + k/2), k = 0 … 6, and decays 0 and 10^(−6 + k/2), k = 0 … 6, over the rate; or six of them."""
+    every = (0.0, *(10 ** (-6 + k / 2) for k in range(7)))
+    rates, decays = (range(7), every) if grid == "paper" else ((4, 5, 6), (0.0, 10**-4))
+    return tuple(Setting(10 ** (-4 + k / 2), decay / 10 ** (-4 + k / 2)) for k in rates for decay in decays)
+
+
+class Finetune(Protocol):
+    """See the module."""
+
+    Options = FinetuneOptions
+    options: FinetuneOptions
+    protocol: ClassVar[str] = "finetune"
+    needs = "encoder"
+    baseline_seeds = 1
+
+    def run(self, subject: Features, seed: int) -> list[Result]:
+        """Top-1, balanced accuracy (and top-5 where classes are many) on the test images.
+
+        Raises:
+            DataError: features that are not finite.
+            RunError: the training diverged.
+        """
+        options, encoder = self.options, heads.network_of(subject).encoder
+        plan = Plan(options.steps, options.batch_size, options.augment)
+        choice = heads.choose(subject, lambda: copy.deepcopy(encoder), settings(options.grid), plan, seed)
+        model = heads.train_classifier(
+            subject, copy.deepcopy(encoder), subject.train, choice.setting, plan, seed
+        )
+        setting = {"train_images": len(subject.train), "steps": plan.steps, "batch_size": plan.batch_size}
+        setting |= {"augment": plan.augment}
+        scores = heads.predict(model, subject, subject.test)
+        return heads.results(subject, self.protocol, scores, seed, choice.described(), setting)

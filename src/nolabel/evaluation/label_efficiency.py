@@ -1,0 +1,218 @@
+"""Label efficiency: accuracy against the number of labels, and how many labels the encoder saves.
+
+Three curves over the same balanced, nested sets of labels: a linear probe on this encoder, one on random
+features, and the same network trained from scratch with those labels. For each number of labels N of the
+encoder, the other two curves (made monotone, linear in log N) say how many labels they need for the same
+accuracy, and the labels saved are the difference. The interval is a bootstrap over the test images, which all
+curves share; a curve that ends below, or begins above, gives a bound, and the row says so. Rows are called
+`label_efficiency@4`: four labels a class.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+from nolabel.encoders.base import Encoder
+from nolabel.evaluation import _few
+from nolabel.evaluation import _head_training as heads
+from nolabel.evaluation._head_training import Plan, Setting
+from nolabel.evaluation._repeats import over_seeds
+from nolabel.evaluation._split import Division
+from nolabel.evaluation._untrained import untrained
+from nolabel.evaluation.base import Features, Protocol, Result
+from nolabel.evaluation.baselines import random_features
+from nolabel.seeds import derive
+
+RESAMPLES = 1000
+FACTOR = 4
+"""from one number of labels to the next"""
+
+Curve = dict[int, list[Result]]
+"""labels a class -> results"""
+
+
+@dataclass(frozen=True)
+class LabelEfficiencyOptions:
+    """The points of the curves."""
+
+    per_class: tuple[int, ...] | None = None
+    """labels a class; by default 1, 4, 16 ... and all that the smallest class has, up to `most` in all"""
+    most: int = 5000
+    """labels in all that the default points end at"""
+    draws: int = 3
+    """of the labelled images, for the probes"""
+    supervised_draws: int = 1
+    """of the labelled images, for training from scratch"""
+    steps: int = 500
+    """of training from scratch"""
+    batch_size: int = 128
+    """images a step of training from scratch"""
+    lr: tuple[float, ...] = (0.1,)
+    """rates of training from scratch; of several the best on a fifth of the labels"""
+    weight_decay: float = 5e-4
+    """of training from scratch"""
+
+
+class LabelEfficiency(Protocol):
+    """See the module."""
+
+    Options = LabelEfficiencyOptions
+    options: LabelEfficiencyOptions
+    protocol: ClassVar[str] = "label_efficiency"
+    needs = "encoder"
+    baseline_seeds = 0
+
+    def run(self, subject: Features, seed: int) -> list[Result]:
+        """Accuracies of three subjects at each number of labels, and `labels_saved` against two of them.
+
+        Raises:
+            DataError: more labels a class than a class has images, or features that are not finite.
+            RunError: the training diverged.
+        """
+        network, sizes = heads.network_of(subject), self.sizes(subject)
+        division = Division(subject.train, subject.test, subject.setting["split"])
+        random = random_features(network.encoder, network.store, division, size=network.size, seed=seed)
+        own = self._probed(subject, sizes, seed)
+        others = [self._probed(random, sizes, seed), self._supervised(subject, sizes, seed)]
+        rows = [row for curve in (own, *others) for point in curve.values() for row in point]
+        truth = subject.labels[subject.test].numpy()
+        for other in others:
+            rows += self._saved(own, other, sizes, truth, seed)
+        return rows
+
+    def sizes(self, subject: Features) -> dict[int, int]:
+        """Labels a class -> labels in all, smallest first."""
+        each = self.options.per_class
+        if each is None:
+            most = self.options.most // _few.classes_shown(subject)
+            most = max(1, min(_few.smallest_class(subject), most))
+            powers = [FACTOR**k for k in range(20) if FACTOR**k <= most]
+            each = (*powers, most) if most >= 2 * powers[-1] else tuple(powers)
+        return {k: _few.labels_of_each(subject, k) for k in sorted(each)}
+
+    def _probed(self, subject: Features, sizes: dict[int, int], seed: int) -> Curve:
+        orders = [_few.round_robin(subject, seed, draw) for draw in range(self.options.draws)]
+        probed = [_few.probes(subject, order, list(sizes.values()), seed) for order in orders]
+        found = {}
+        for at, (each, size) in enumerate(sizes.items()):
+            setting = {"labels": size, "draws": len(orders), "trained": "a linear probe on frozen features"}
+            name = f"{self.protocol}@{each}"
+            found[each] = over_seeds(
+                [heads.results(subject, name, of[at].scores, seed, of[at].chosen(), setting) for of in probed]
+            )
+        return found
+
+    def _supervised(self, subject: Features, sizes: dict[int, int], seed: int) -> Curve:
+        draws = range(self.options.supervised_draws)
+        orders = {seed + draw: _few.round_robin(subject, seed, draw) for draw in draws}
+        return {
+            each: over_seeds(
+                [
+                    self._scratch(
+                        replace(subject, train=order[:size]), subject, f"{self.protocol}@{each}", own
+                    )
+                    for own, order in orders.items()
+                ]
+            )
+            for each, size in sizes.items()
+        }
+
+    def _scratch(self, few: Features, whole: Features, name: str, seed: int) -> list[Result]:
+        """The net trained on the images of `few`; its statistics before training need no labels."""
+        options, network = self.options, heads.network_of(whole)
+        few = replace(few, name=f"supervised:{network.encoder.name}", seeds=(seed,))
+
+        def start() -> Encoder:
+            return untrained(network.encoder, network.store, whole.train, network.size, seed)
+
+        plan = Plan(options.steps, options.batch_size)
+        settings = [Setting(lr, options.weight_decay) for lr in options.lr]
+        choice = heads.choose(few, start, settings, plan, seed)
+        model = heads.train_classifier(few, start(), few.train, choice.setting, plan, seed)
+        setting = {"labels": len(few.train), "draws": options.supervised_draws, "steps": plan.steps}
+        setting |= {"trained": "the whole net from scratch", "batch_size": plan.batch_size}
+        scores = heads.predict(model, few, few.test)
+        return heads.results(few, name, scores, seed, choice.described(), setting)
+
+    def _saved(
+        self, own: Curve, other: Curve, sizes: dict[int, int], truth: np.ndarray, seed: int
+    ) -> list[Result]:
+        against = next(iter(other.values()))[0].subject
+        curve = np.stack([_hits(point[0], truth) for point in other.values()])
+        draw = derive(seed, "evaluate", self.protocol, against)
+        rows = []
+        for each, size in sizes.items():
+            point = own[each][0]
+            found = saved(_hits(point, truth), size, curve, list(sizes.values()), draw)
+            setting = {"against": against, "labels": size, "range": found.text}
+            rows.append(
+                replace(
+                    point,
+                    metric="labels_saved",
+                    value=found.value,
+                    low=found.low,
+                    high=found.high,
+                    chosen={},
+                    setting=setting,
+                    predictions=None,
+                )
+            )
+        return rows
+
+
+class Saved(NamedTuple):
+    """A number of labels with its 95 % interval; an end that lies beyond the measured curve is None."""
+
+    value: float
+    low: float | None
+    high: float | None
+    text: str
+
+
+def saved(own: np.ndarray, size: int, curve: np.ndarray, sizes: Sequence[int], seed: int) -> Saved:
+    """Labels that a curve needs for the accuracy of `own`, minus `size`.
+
+    Args:
+        own: (n,), share of right predictions for each test image with `size` labels.
+        curve: (points, n), the same for the curve, at `sizes` labels (ascending).
+    """
+    n, (least, most) = len(own), (sizes[0], sizes[-1])
+    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), RESAMPLES).astype(np.float32) / n
+    drawn = [
+        needed(accuracy, points, sizes)
+        for accuracy, points in zip(weights @ own, weights @ curve.T, strict=True)
+    ]
+    low, high = np.percentile(drawn, [2.5, 97.5])
+    value = needed(own.mean(), curve.mean(1), sizes)
+    text = "within the measured numbers of labels"
+    if value >= most:
+        text = f"at least: with its {most:,} labels the other stays below"
+    elif value <= least:
+        text = f"at most: with {least:,} labels the other is as good or better"
+    return Saved(
+        value - size,
+        None if low <= least else float(low) - size,
+        None if high >= most else float(high) - size,
+        text,
+    )
+
+
+def needed(accuracy: float, points: np.ndarray, sizes: Sequence[int]) -> float:
+    """Labels at which a curve through `points` (accuracies at `sizes`) reaches `accuracy`, within its ends.
+
+    The curve is the running maximum of the points, linear in the logarithm of the number of labels.
+    """
+    rising = np.maximum.accumulate(points)
+    at = int(np.searchsorted(rising, accuracy))
+    if at == 0 or at == len(rising):
+        return float(sizes[min(at, len(rising) - 1)])
+    share = (accuracy - rising[at - 1]) / (rising[at] - rising[at - 1])
+    return float(sizes[at - 1] * (sizes[at] / sizes[at - 1]) ** share)
+
+
+def _hits(result: Result, truth: np.ndarray) -> np.ndarray:
+    """For each test image the share of draws that are right, float32 (n,)."""
+    assert result.predictions is not None
+    return np.atleast_2d(result.predictions == truth).mean(0).astype(np.float32)

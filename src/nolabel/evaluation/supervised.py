@@ -1,0 +1,78 @@
+"""Supervised from scratch: the same network, trained with the labels of the training images alone.
+
+The upper baseline of RotNet's table (Gidaris et al. 2018, table 3) and of SimCLR's transfer table (Chen et al.
+2020, B.8.1), whose grid is an option: 7 rates from 1e-3 to 1 and 8 weight decays, each divided by the rate.
+It starts from the weights that random features have (a whitened stem where the encoder has one).
+"""
+
+from dataclasses import dataclass, replace
+from typing import ClassVar, Literal
+
+from nolabel.encoders.base import Encoder
+from nolabel.evaluation import _head_training as heads
+from nolabel.evaluation._head_training import Choice, Classifier, Plan, Setting
+from nolabel.evaluation._untrained import untrained
+from nolabel.evaluation.base import Features, Protocol, Result
+
+
+@dataclass(frozen=True)
+class SupervisedOptions:
+    """How long, and what is tried."""
+
+    steps: int = 1000
+    """of the final training; the paper: 40,000"""
+    choice_steps: int = 500
+    """of each setting that is tried; the paper: as the final training"""
+    batch_size: int = 128
+    """images a step; the paper: 256"""
+    grid: Literal["small", "paper"] = "small"
+    """"small": three rates by two weight decays; "paper": seven by eight"""
+    augment: Literal["crop", "shift", "none"] = "crop"
+    """training views: random crops and flips, small shifts and flips, or the whole image"""
+
+
+def settings(grid: Literal["small", "paper"]) -> tuple[Setting, ...]:
+    """Rates 10^(−3 + k/2), k = 0 … 6, and decays 10^(−5 + k/2), k = 0 … 7, over the rate; or six of them."""
+    rates, decays = (range(7), range(8)) if grid == "paper" else ((3, 4, 5), (0, 2))
+    pairs = [(10 ** (-3 + r / 2), 10 ** (-5 + d / 2)) for r in rates for d in decays]
+    return tuple(Setting(lr, decay / lr) for lr, decay in pairs)
+
+
+class Supervised(Protocol):
+    """See the module."""
+
+    Options = SupervisedOptions
+    options: SupervisedOptions
+    protocol: ClassVar[str] = "supervised"
+    needs = "encoder"
+    baseline_seeds = 0
+
+    def run(self, subject: Features, seed: int) -> list[Result]:
+        """Top-1, balanced accuracy (and top-5 where classes are many); subject `supervised:<architecture>`.
+
+        Raises:
+            RunError: the training diverged.
+        """
+        model, choice, plan, subject = self._fit(subject, seed)
+        setting = {"train_images": len(subject.train), "steps": plan.steps, "batch_size": plan.batch_size}
+        setting |= {"augment": plan.augment, "choice_steps": self.options.choice_steps}
+        scores = heads.predict(model, subject, subject.test)
+        return heads.results(subject, self.protocol, scores, seed, choice.described(), setting)
+
+    def train(self, subject: Features, seed: int) -> tuple[Encoder, Features]:
+        """The trained encoder, for protocols that measure its features, and `subject` under its new name."""
+        model, _, _, subject = self._fit(subject, seed)
+        return model.encoder.eval(), subject
+
+    def _fit(self, subject: Features, seed: int) -> tuple[Classifier, Choice, Plan, Features]:
+        options, network = self.options, heads.network_of(subject)
+        subject = replace(subject, name=f"supervised:{network.encoder.name}", seeds=(seed,))
+
+        def start() -> Encoder:
+            return untrained(network.encoder, network.store, subject.train, network.size, seed)
+
+        plan = Plan(options.steps, options.batch_size, options.augment)
+        tried = replace(plan, steps=options.choice_steps)
+        choice = heads.choose(subject, start, settings(options.grid), tried, seed)
+        model = heads.train_classifier(subject, start(), subject.train, choice.setting, plan, seed)
+        return model, choice, plan, subject

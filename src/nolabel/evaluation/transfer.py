@@ -1,0 +1,243 @@
+"""Transfer: one frozen encoder on a list of data sets, each with its own metric, and which differences are real.
+
+SimCLR's linear transfer (Chen et al. 2020, B.8): L-BFGS logistic regression, λ from 45 values chosen on a
+validation part, refitted, the test images read once. The metric is that of the set: top-1, the mean over
+classes, or 11-point mean average precision, for which every class has its own binary classifier. Two encoders
+are compared by the paired permutation test; what has p > 0.05 counts as tied. Average precision does not bear
+a swap of two models' scores, so there the share of right decisions is tested.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from nolabel.data.store import ImageStore
+from nolabel.encoders.base import Encoder
+from nolabel.errors import DataError
+from nolabel.evaluation import _features
+from nolabel.evaluation._features import Progress, extract, silent
+from nolabel.evaluation._logistic import Problem, minimise, standardise, sweep
+from nolabel.evaluation._split import TEST_SHARE, Division, divide, held_out
+from nolabel.evaluation.base import Features, Result
+from nolabel.evaluation.linear import ROUGH, VALIDATION_SHARE, Linear, LinearOptions, l2_values
+from nolabel.evaluation.statistics import (
+    average_precision,
+    bootstrap_difference,
+    bootstrap_mean,
+    bootstrap_mean_precision,
+    holm,
+    permutation,
+)
+from nolabel.seeds import derive, generator
+
+Metric = Literal["top1", "balanced", "map11"]
+
+METRICS: dict[str, Metric] = {
+    "food101": "top1",
+    "cifar10": "top1",
+    "cifar100": "top1",
+    "birdsnap": "top1",
+    "sun397": "top1",
+    "cars": "top1",
+    "aircraft": "balanced",
+    "voc2007": "map11",
+    "dtd": "top1",
+    "pets": "balanced",
+    "caltech101": "balanced",
+    "flowers102": "balanced",
+}
+"""the paper's twelve data sets, in its order; "balanced" is the mean over classes"""
+TIED = 0.05
+PROTOCOL = "transfer"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A data set to transfer to."""
+
+    name: str
+    store: ImageStore
+    metric: Metric
+    tags: Tensor | None = None
+    """int8 (N, C) where an image may show several classes: 1 shown, 0 not, -1 ignored; needed for `map11`"""
+
+
+@dataclass(frozen=True)
+class Transferred:
+    """What an encoder reached on one data set, and how it did on each image, for paired tests."""
+
+    data: str
+    result: Result
+    correct: np.ndarray
+    """float (n,): 1 for a right prediction, or the share of an image's decisions that are right"""
+    labels: np.ndarray | None
+    """int (n,), the class of each test image where the metric is a mean over classes"""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """First minus second encoder on one data set."""
+
+    data: str
+    metric: Metric
+    value: float
+    low: float
+    high: float
+    p: float
+    """of the paired permutation test"""
+    adjusted: float
+    """p after Holm, over all data sets compared"""
+
+    @property
+    def tied(self) -> bool:
+        return self.p > TIED
+
+
+def metric_of(name: str) -> Metric:
+    """The metric of a data set by its name or path (`caltech101.zip`, `Flowers-102`); top-1 where unknown."""
+    plain = re.sub(r"[^a-z0-9]", "", re.split(r"[/\\]", name.lower().removesuffix(".zip"))[-1])
+    known = [key for key in METRICS if plain.startswith(key) or plain.endswith(key)]
+    return METRICS[max(known, key=len)] if known else "top1"
+
+
+def transfer(
+    encoder: Encoder,
+    targets: Sequence[Target],
+    *,
+    name: str,
+    size: int | None = None,
+    values: int = _features.VALUES,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> list[Transferred]:
+    """The linear transfer of `encoder`, called `name` in the results, to each of `targets`.
+
+    Args:
+        size: side in pixels at which images are read; None: the encoder's own.
+        values: at most so many values a stage.
+
+    Raises:
+        DataError: labels or tags that allow no evaluation, or features that are not finite.
+    """
+    found = []
+    for target in targets:
+        division = divide(target.store, seed) if target.tags is None else _divide_tagged(target, seed)
+        features = extract(
+            encoder, target.store, division, name=name, size=size, values=values, progress=progress
+        )
+        found.append(of_features(features, target, seed))
+    return found
+
+
+def of_features(subject: Features, target: Target, seed: int) -> Transferred:
+    """The linear transfer of frozen features to the data set that they were computed on."""
+    if target.metric == "map11":
+        if target.tags is None:
+            raise DataError(
+                f"{target.name} needs tags for its mean average precision: give them, or use top1."
+            )
+        return _tagged(subject, target.name, target.tags, seed)
+    options = LinearOptions(l2_grid="full", choose_by=target.metric)
+    rows = {row.metric: row for row in Linear(options).run(subject, seed)}
+    labels, predicted = subject.labels[subject.test].numpy(), rows["top1"].predictions
+    assert predicted is not None
+    result = replace(rows[target.metric], protocol=PROTOCOL, predictions=predicted)
+    result = replace(result, setting=result.setting | {"data": target.name})
+    of_classes = labels if target.metric == "balanced" else None
+    return Transferred(target.name, result, (predicted == labels).astype(float), of_classes)
+
+
+def compare(first: Sequence[Transferred], second: Sequence[Transferred], seed: int) -> list[Comparison]:
+    """Two encoders, data set by data set, on the same test images in the same order.
+
+    The interval is a paired bootstrap; for average precision it is that of the share of right decisions, and
+    so is `value`.
+    """
+    pairs = list(zip(first, second, strict=True))
+    ps = [permutation(a.correct, b.correct, derive(seed, PROTOCOL, a.data), a.labels) for a, b in pairs]
+    found = []
+    for (a, b), p, adjusted in zip(pairs, ps, holm(ps), strict=True):
+        draw = derive(seed, PROTOCOL, a.data, "difference")
+        if a.result.metric == "map11":
+            interval = bootstrap_mean(a.correct - b.correct, draw)
+        else:
+            interval = bootstrap_difference(a.correct > 0, b.correct > 0, draw, a.labels)
+        found.append(Comparison(a.data, a.result.metric, *interval, p, adjusted))  # type: ignore[arg-type]
+    return found
+
+
+def summary(of_encoders: Mapping[str, Sequence[Transferred]]) -> dict[str, tuple[float, float]]:
+    """Encoder -> (mean rank, 1 is best; mean of the logits of its values), over the same data sets.
+
+    A bare mean over different metrics would weigh a point at 50 % as one at 95 %. Equal values share a rank.
+    """
+    from scipy.stats import rankdata
+
+    values = np.array([[one.result.value for one in rows] for rows in of_encoders.values()])
+    ranks = rankdata(-values, axis=0).mean(1)
+    n = np.array([[one.result.n for one in rows] for rows in of_encoders.values()])
+    inside = values.clip(0.5 / n, 1 - 0.5 / n)
+    logits = np.log(inside / (1 - inside)).mean(1)
+    return {name: (float(r), float(l)) for name, r, l in zip(of_encoders, ranks, logits, strict=True)}
+
+
+def _tagged(subject: Features, data: str, tags: Tensor, seed: int) -> Transferred:
+    """11-point mAP of one binary classifier a class; stage and λ chosen by it on a fifth of the training images."""
+    stage, l2, precision = _choose_tagged(subject, tags, generator(seed, "evaluate", PROTOCOL, "choice"))
+    images = len(subject.train)
+    x = subject.stage(stage, torch.cat([subject.train, subject.test]))
+    standardise(x, images)
+    fit, _ = minimise(Problem(x[:images], tags[subject.train].to(x.device), tags.shape[1]), l2)
+    scores, wanted = fit.logits(x[images:]).cpu().numpy(), tags[subject.test].numpy()
+    interval = bootstrap_mean_precision(scores, wanted, derive(seed, "evaluate", PROTOCOL, "bootstrap"))
+    result = Result(
+        subject.name,
+        PROTOCOL,
+        "map11",
+        *interval,
+        n=len(scores),
+        seeds=subject.seeds,
+        chosen={"stage": stage, "l2": l2, "validation": precision},
+        setting=subject.setting
+        | {"data": data, "train_images": images, "iterations": fit.iterations, "converged": fit.converged},
+    )
+    right = np.ma.masked_array((scores > 0) == (wanted == 1), wanted < 0).mean(1).filled(1.0)
+    return Transferred(data, result, right, None)
+
+
+def _choose_tagged(subject: Features, tags: Tensor, random: torch.Generator) -> tuple[str, float, float]:
+    """(stage, λ for all training images, mAP on the validation part)."""
+    order = subject.train[torch.randperm(len(subject.train), generator=random)[: LinearOptions.images]]
+    fitted_on = len(order) - round(VALIDATION_SHARE * len(order))
+    matrices, known = subject.compute(tuple(subject.values), order), tags[order[fitted_on:]].numpy()
+    found = []
+    for stage in subject.values:
+        x = matrices.pop(stage)
+        standardise(x, fitted_on)
+        problem = Problem(x[:fitted_on], tags[order[:fitted_on]].to(x.device), tags.shape[1])
+        for fit in sweep(problem, l2_values("full"), tolerance=ROUGH):
+            scores = fit.logits(x[fitted_on:]).cpu().numpy()
+            found.append((stage, fit.l2 * fitted_on / len(subject.train), _mean_precision(scores, known)))
+    return max(found, key=lambda one: one[2])
+
+
+def _mean_precision(scores: np.ndarray, tags: np.ndarray) -> float:
+    shown = [c for c in range(tags.shape[1]) if (tags[:, c] == 1).any()]
+    return float(np.mean([average_precision(scores[:, c], tags[:, c]) for c in shown])) if shown else 0.0
+
+
+def _divide_tagged(target: Target, seed: int) -> Division:
+    """The store's own test split, or a random fifth; every image counts, whatever its tags."""
+    store = target.store
+    if "test" in store.split_names:
+        held, text = store.splits == store.split_names.index("test"), "train and test as the data have them"
+    else:
+        same = torch.zeros(len(store), dtype=torch.int64)
+        held = held_out(same, TEST_SHARE, generator(seed, "evaluate", "test"))
+        text = f"a random {TEST_SHARE:.0%} held out for the test with seed {seed}"
+    return Division((~held).nonzero()[:, 0], held.nonzero()[:, 0], text)

@@ -1,0 +1,37 @@
+"""The 313 colour classes of Zhang, Isola and Efros (ECCV 2016): targets, weights, and colours back from them."""
+
+import torch
+from torch import Tensor
+
+RANGES = (
+    (-90, 50, 90), (-80, 20, 90), (-70, 0, 90), (-60, -20, 90), (-50, -30, 100), (-40, -40, 100), (-30, -50, 100),
+    (-20, -50, 100), (-10, -60, 100), (0, -70, 100), (10, -80, 90), (20, -80, 90), (30, -90, 90), (40, -100, 90),
+    (50, -100, 80), (60, -110, 80), (70, -110, 80), (80, -110, 70), (90, -110, 70), (100, -90, 0),
+)  # fmt: skip
+"""a, and the first and last b, in steps of 10, of the released set of 313 classes (section 2.1)"""
+SPREAD = 5.0
+"""standard deviation of the soft targets in ab (section 2.2)"""
+
+
+def colour_classes() -> Tensor:
+    """Centres of the 313 classes in ab, float32 (313, 2), a ascending, then b (section 2.1)."""
+    return torch.tensor(
+        [[a, b] for a, low, high in RANGES for b in range(low, high + 1, 10)], dtype=torch.float32
+    )
+
+
+def soft_targets(ab: Tensor, classes: Tensor, neighbours: int) -> tuple[Tensor, Tensor]:
+    """The nearest classes of colours ab (N, 2), nearest first: indices and weights that add to 1, both (N, K)."""
+    squared, index = torch.cdist(ab, classes).square().topk(neighbours, largest=False)
+    return index, (-squared / (2 * SPREAD**2)).softmax(1)
+
+
+def class_weights(prior: Tensor, uniform: float) -> Tensor:
+    """Weights w of the classes (section 2.2, equation 4): 1 / ((1 - λ) p + λ / Q), scaled so that Σ p w = 1."""
+    weights = 1 / ((1 - uniform) * prior + uniform / len(prior))
+    return weights / (prior * weights).sum()
+
+
+def annealed_mean(logits: Tensor, classes: Tensor, temperature: float) -> Tensor:
+    """Expected ab (N, 2) of the distribution sharpened by `temperature` (section 2.3, equation 5)."""
+    return (logits.float() / temperature).softmax(1) @ classes

@@ -1,0 +1,69 @@
+"""Counting's picture: an image and its quarters, and what a trained net counts in them."""
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLOURS = ("tab:blue", "tab:orange", "tab:green", "tab:red")
+PLACES = ((0.0, 0.53), (0.53, 0.53), (0.0, 0.0), (0.53, 0.0))
+"""colour and lower left corner of each quarter, rows first"""
+UNITS = 5
+"""units drawn, those that count most"""
+TITLES = (
+    "the image, halved",
+    "its four quarters",
+    "the image (grey)\n= its quarters (coloured)",
+    "another image (grey)\n≠ the quarters (coloured)",
+)
+
+
+def draw(whole: Tensor, tiles: Tensor, counts: tuple[Tensor, Tensor, Tensor] | None) -> "Figure":
+    """One row an image: `whole` (B, 3, h, h), its quarters `tiles` (B, 4, 3, h, h), and bars of `counts`.
+
+    `counts`: of the whole (B, k), of the quarters (B, 4, k), of the other image (B, k); None: no bars.
+    """
+    from matplotlib.figure import Figure
+
+    rows, columns = len(whole), 2 if counts is None else 4
+    figure = Figure(figsize=(2.5 * columns, 2.3 * rows + 0.9), layout="constrained")
+    axes = figure.subplots(rows, columns, squeeze=False)
+    for axis, title in zip(axes[0], TITLES[:columns], strict=True):
+        axis.set_title(title, fontsize=12)
+    for row, four in enumerate(tiles.permute(0, 1, 3, 4, 2).cpu().numpy()):
+        axes[row, 0].imshow(whole[row].permute(1, 2, 0).cpu().numpy(), interpolation="nearest")
+        for axis in axes[row, :2]:
+            axis.set_axis_off()
+        axes[row, 1].set_box_aspect(1)
+        for tile, place, colour in zip(four, PLACES, COLOURS, strict=True):
+            inset = axes[row, 1].inset_axes((*place, 0.47, 0.47))
+            inset.imshow(tile, interpolation="nearest")
+            inset.set(xticks=[], yticks=[])
+            for edge in inset.spines.values():
+                edge.set(color=colour, linewidth=2.5)
+    if counts is not None:
+        _bars(axes[:, 2:], *(values.cpu() for values in counts))
+    figure.suptitle("Counting: do the quarters add up to the whole?", fontsize=13)
+    return figure
+
+
+def _bars(axes: Any, whole: Tensor, tiles: Tensor, other: Tensor) -> None:
+    """Per image two charts: a grey bar for each unit beside the stacked bars of the quarters."""
+    units = tiles.sum(1).mean(0).topk(min(UNITS, tiles.shape[2])).indices
+    heights = torch.stack([whole, tiles.sum(1), other])[..., units]
+    top = 1.1 * heights.max().clamp_min(torch.finfo(heights.dtype).tiny).item()
+    at = torch.arange(len(units)).numpy()
+    for row, four in enumerate(tiles[..., units].numpy()):
+        for axis, counts in zip(axes[row], (whole, other), strict=True):
+            axis.bar(at - 0.2, counts[row, units].numpy(), 0.36, color="dimgrey")
+            floor = four[0] * 0
+            for values, colour in zip(four, COLOURS, strict=True):
+                axis.bar(at + 0.2, values, 0.36, bottom=floor, color=colour)
+                floor = floor + values
+            axis.set(xticks=[], ylim=(0, top))
+    axes[0, 0].set_ylabel("count", fontsize=12)
+    for axis in axes[-1]:
+        axis.set_xlabel(f"the {len(units)} units that count most", fontsize=11)

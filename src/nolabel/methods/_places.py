@@ -1,0 +1,93 @@
+"""The eight places around a patch, the pairs on a grid that lie so, and their picture."""
+
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+PLACES = ((-1, -1), (-1, 0), (-1, 1), (0, -1), (0, 1), (1, -1), (1, 0), (1, 1))
+"""(rows down, columns right) of the second patch from the first, by label; people count them from 1"""
+
+
+GEOMETRY = {32: (12, 5, 1), 64: (12, 5, 1), 96: (16, 8, 1), 128: (24, 12, 2)}
+"""images up to so many px -> patch, gap and shift; above, in proportion to 128 px"""
+
+
+def geometry_of(size: int, patch: int = 0, gap: int = -1, jitter: int = -1) -> tuple[int, int, int]:
+    """Patch, gap and largest shift in pixels for images of `size` px, where not named (specification 2.8)."""
+    fit = next((values for most, values in GEOMETRY.items() if size <= most), None)
+    side, between, shift = fit or tuple(round(value * size / 128) for value in GEOMETRY[128])
+    if patch:
+        side, between, shift = patch, patch // 2, max(1, patch // 12)
+    return side, between if gap < 0 else gap, shift if jitter < 0 else jitter
+
+
+def pairs_of_grid(rows: int, columns: int) -> tuple[Tensor, Tensor, Tensor]:
+    """All ordered pairs of neighbours on a grid: positions of the first and the second, and label, each (P,)."""
+    found = [
+        (y * columns + x, (y + dy) * columns + x + dx, label)
+        for y in range(rows)
+        for x in range(columns)
+        for label, (dy, dx) in enumerate(PLACES)
+        if 0 <= y + dy < rows and 0 <= x + dx < columns
+    ]
+    first, second, labels = torch.tensor(found).unbind(1)
+    return first, second, labels
+
+
+def draw_places(whole: Tensor, grid: Tensor, side: int, places: Tensor, named: Tensor | None) -> "Figure":
+    """Each image a column: the pair above; below, the image with the first patch and the eight places.
+
+    Args:
+        whole: (B, 3, S, S) in [0, 1].
+        grid: int64 (9, 2), top and left of the nine cells, the first patch in the middle one.
+        places: int64 (B,), where the second patch was taken, in [0, 8).
+        named: int64 (B,), what the net says; None: it is not asked.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
+
+    figure = Figure(figsize=(3.0 * len(whole), 5.4), layout="constrained")
+    axes = figure.subplots(2, len(whole), squeeze=False, height_ratios=(1, 2.2))
+    corners = grid.tolist()
+    for b, place in enumerate(places.tolist()):
+        second = place + (place >= 4)
+        first, other = (whole[b, :, y : y + side, x : x + side] for y, x in (corners[4], corners[second]))
+        pair = torch.cat([first, torch.ones(3, side, max(1, side // 8)), other], 2)
+        axes[0, b].imshow(pair.permute(1, 2, 0).numpy(), interpolation="nearest")
+        axes[0, b].set_title("first, second patch", fontsize=12)
+        axes[1, b].imshow(whole[b].permute(1, 2, 0).numpy(), interpolation="nearest")
+        answer = None if named is None else int(named[b])
+        for cell, (y, x) in enumerate(corners):
+            label = None if cell == 4 else cell - (cell > 4)
+            edge = (
+                "white"
+                if label is None
+                else "lime"
+                if label == place
+                else "red"
+                if label == answer
+                else "gold"
+            )
+            at = (x - 0.5, y - 0.5)
+            axes[1, b].add_patch(Rectangle(at, side, side, fill=False, edgecolor=edge, linewidth=2.5))
+            if label is not None:
+                middle = (x + side / 2, y + side / 2)
+                axes[1, b].text(*middle, str(label + 1), color=edge, fontsize=13, ha="center", va="center")
+        told = f"the second lies at {place + 1}"
+        if answer is not None:
+            told = (
+                f"✓ named {answer + 1}"
+                if answer == place
+                else f"✗ named {answer + 1}, it lies at {place + 1}"
+            )
+        colour = "black" if answer is None else "darkgreen" if answer == place else "darkred"
+        axes[1, b].set_xlabel(told, fontsize=12, color=colour)
+        for axis in axes[:, b]:
+            axis.set(xticks=[], yticks=[])
+    figure.suptitle("Context prediction: where does the second patch lie?", fontsize=13)
+    return figure

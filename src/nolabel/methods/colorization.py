@@ -1,0 +1,251 @@
+"""Colorization: which colours did a grey image have?
+
+Zhang, Isola, Efros, "Colorful image colorization", ECCV 2016. The network sees the lightness alone and names, at
+every place of a coarser grid, one of 313 classes of ab colour (section 2.1). Targets are spread over the nearest
+classes; rare colours weigh more, by the inverse of their smoothed frequency (section 2.2); pictures are coloured by
+the annealed mean of the classes (section 2.3). `loss="regression"` is the lecture's simpler form: U and V from Y by
+squared error, which answers with greyish means.
+
+The paper's values, as `PAPER_IMAGENET`: crops of 176 px, targets at a quarter of that, five classes a target, lambda
+1/2, T 0.38, Adam 3e-5 with beta 2 of 0.99, decay 1e-3, 40 images. Its own net is not built: any encoder stands there.
+
+The scaled defaults (ours) are for minutes on a processor: a thin head on the last map (specification 4.8), AdamW with
+a cosine. Before transfer the first convolution's three slices are set to their mean, so that it sees what it was
+trained on: brightness.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nolabel.data.batch import ImageBatch
+from nolabel.encoders.base import Encoder
+from nolabel.methods._colour_bins import annealed_mean, class_weights, colour_classes, soft_targets
+from nolabel.methods.base import DataInfo, Method, Recipe
+from nolabel.views import geometry, plain
+from nolabel.views.lab import lab_to_rgb, rgb_to_lab, rgb_to_yuv, yuv_to_rgb
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from nolabel.data.store import ImageStore
+
+COLOURLESS = 5.0
+"""largest |ab| of an image that teaches nothing (released code)"""
+PRIOR_IMAGES = 2000
+WIDTH = 128
+
+
+@dataclass(frozen=True)
+class ColorizationOptions:
+    """What can be chosen about colours."""
+
+    loss: Literal["classification", "regression"] = "classification"
+    """313 classes of ab, or U and V by squared error (the lecture's form)"""
+    neighbours: int = 5
+    """classes that a target is spread over (paper 5, released code 10)"""
+    rebalance: float = 0.5
+    """lambda, the uniform share in the frequencies by whose inverse classes weigh; 1: all weigh the same"""
+    temperature: float = 0.38
+    """T of the annealed mean: 1 the mean, which is greyish, 0 the commonest class"""
+    colour_mask: bool = True
+    """whether images without colour are left out of the loss"""
+    subsample: Literal["area", "point"] = "area"
+    """how colours are brought to the coarser grid (paper's code: point)"""
+    lightness_jitter: float = 0.0
+    """strength of a jitter of the input's contrast (paper: none)"""
+    crop_min: float = 0.5
+    """smallest crop, as a share of the image's area"""
+    flip_p: float = 0.5
+    """probability of a horizontal flip"""
+
+
+PAPER_IMAGENET = (
+    ColorizationOptions(subsample="point"),
+    Recipe(batch_size=40, optimizer="adamw", lr=3e-5, weight_decay=1e-3, schedule="step", warmup=0.0, drops=(0.45, 0.9),
+           epochs=15.0),
+)  # fmt: skip
+"""section 3 and the released solver; at 176 px"""
+
+
+def colorization_loss(logits: Tensor, index: Tensor, share: Tensor, weight: Tensor) -> Tensor:
+    """Cross-entropy with soft targets, each place times the weight of its nearest class (equation 2): a mean.
+
+    logits (N, Q), index and share (N, K) of `soft_targets`, weight (N,).
+    """
+    exact = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(1)
+    return -(weight * (share * exact.gather(1, index)).sum(1)).mean()
+
+
+class Colorization(Method):
+    """An encoder of the lightness and a thin decoder of its colours."""
+
+    Options = ColorizationOptions
+    recipe = Recipe(batch_size=64, optimizer="adamw", lr=0.002, weight_decay=0.01, batchnorm="reestimated")
+    paper = "Zhang, Isola, Efros, ECCV 2016"
+    explained = (
+        "The network sees a picture in black and white and says which colours it had. Grass is green and skies are "
+        "blue: to colour a thing one must know what it is. It chooses among 313 colours at every place, since the "
+        "mean of several likely colours would be a dull brown."
+    )
+    undefended = {"rebalance": 1.0, "colour_mask": False}
+
+    def __init__(self, encoder: Encoder, options: ColorizationOptions, data: DataInfo) -> None:
+        super().__init__(encoder, options, data)
+        self.target = data.size // 2 if data.size <= 32 else data.size // 4
+        classes = colour_classes()
+        self.register_buffer("classes", classes)
+        self.register_buffer("weights", torch.ones(len(classes)))
+        encoder.eval()
+        with torch.no_grad():
+            last = encoder.maps(torch.zeros(1, 3, data.size, data.size))[encoder.stages[-1]]
+        encoder.train()
+        outputs = len(classes) if options.loss == "classification" else 2
+        layers: list[nn.Module] = [nn.Conv2d(last.shape[1], WIDTH, 1), nn.BatchNorm2d(WIDTH), nn.ReLU()]
+        for step in range(1, max(1, round(math.log2(self.target / last.shape[-1]))) + 1):
+            side = min(self.target, last.shape[-1] * 2**step)
+            layers += [nn.Upsample((side, side), mode="bilinear"), nn.Conv2d(WIDTH, WIDTH, 3, padding=1),
+                       nn.BatchNorm2d(WIDTH), nn.ReLU()]  # fmt: skip
+        layers += [nn.Upsample((self.target, self.target), mode="bilinear"), nn.Conv2d(WIDTH, outputs, 1)]
+        nn.init.normal_(layers[-1].weight, std=1e-3)  # type: ignore[arg-type]
+        nn.init.zeros_(layers[-1].bias)  # type: ignore[arg-type]
+        self.head = nn.Sequential(*layers)
+
+    @torch.no_grad()
+    def prepare(self, store: "ImageStore", generator: torch.Generator) -> None:
+        """The frequencies of the classes, as the mean soft target of some images, and the weights they give."""
+        order = torch.randperm(len(store), generator=generator)[:PRIOR_IMAGES]
+        prior = torch.zeros(len(self.classes))
+        for rows in order.split(250):
+            ab = self._coarse(rgb_to_lab(plain.whole(store.batch(rows), self.data.size))[:, 1:]).cpu()
+            index, share = soft_targets(
+                ab.movedim(1, -1).reshape(-1, 2), self.classes.cpu(), self.options.neighbours
+            )
+            prior.scatter_add_(0, index.flatten(), share.flatten())
+        self.weights.copy_(class_weights(prior / prior.sum(), self.options.rebalance))
+
+    def draw(self, n: int, generator: torch.Generator, progress: float) -> dict[str, Tensor]:
+        return {
+            **geometry.draw_crop(n, generator, area=(self.options.crop_min, 1.0)),
+            **geometry.draw_flip(n, generator, self.options.flip_p),
+            "contrast": 1 + self.options.lightness_jitter * (2 * torch.rand(n, generator=generator) - 1),
+        }
+
+    def views(self, images: ImageBatch, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
+        """`grey` (B, 3, S, S), standardised, three equal channels; `colours` (B, 2, t, t): ab, or U and V."""
+        boxes = geometry.boxes(drawn, images.heights, images.widths)
+        seen = self.split(geometry.crop_resize(images, boxes, self.data.size, drawn["flip"]))
+        contrast = drawn["contrast"].to(seen["grey"].device).view(-1, 1, 1, 1)
+        return seen | {"grey": seen["grey"] * contrast}
+
+    def split(self, rgb: Tensor) -> dict[str, Tensor]:
+        """What the network sees of images (B, 3, S, S), and what it has to find."""
+        if self.options.loss == "classification":
+            converted = rgb_to_lab(rgb)
+            light, colours = converted[:, :1] / 100, converted[:, 1:]
+        else:
+            converted = rgb_to_yuv(rgb)
+            light = converted[:, :1]
+            colours = converted[:, 1:] / rgb.new_tensor((0.436, 0.615)).view(2, 1, 1)
+        return {"grey": ((light - 0.5) / 0.25).repeat(1, 3, 1, 1), "colours": self._coarse(colours)}
+
+    def _coarse(self, colours: Tensor) -> Tensor:
+        step = colours.shape[-1] // self.target
+        return (
+            colours[:, :, ::step, ::step]
+            if self.options.subsample == "point"
+            else F.avg_pool2d(colours, step)
+        )
+
+    def answer(self, grey: Tensor) -> Tensor:
+        """Logits (B, 313, t, t), or U and V (B, 2, t, t), for standardised lightness (B, 3, S, S)."""
+        return self.head(self.encoder.maps(grey, standardised=True)[self.encoder.stages[-1]])
+
+    def forward(self, views: dict[str, Tensor]) -> dict[str, Tensor]:
+        answer, colours = self.answer(views["grey"]), views["colours"]
+        if self.options.loss == "regression":
+            return {"loss": F.mse_loss(answer.float(), colours)}
+        index, share, weight = self._targets(colours)
+        logits = answer.movedim(1, -1).flatten(0, 2)
+        error = annealed_mean(logits.detach(), self.classes, self.options.temperature)
+        error = (error - colours.movedim(1, -1).flatten(0, 2)).norm(dim=1).mean()
+        return {"loss": colorization_loss(logits, index, share, weight), "ab_error": error}
+
+    def _targets(self, colours: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Soft targets and weights of all places; an image without colour weighs nothing."""
+        ab = colours.movedim(1, -1)
+        index, share = soft_targets(ab.reshape(-1, 2), self.classes, self.options.neighbours)
+        weight = self.weights[index[:, 0]]
+        if self.options.colour_mask:
+            coloured = ab.flatten(1).abs().amax(1) > COLOURLESS
+            weight = weight * coloured.repeat_interleave(self.target**2)
+        return index, share, weight
+
+    @torch.no_grad()
+    def held_out(self, views: dict[str, Tensor]) -> dict[str, float]:
+        """Loss, and `constant_loss`: that of the best answer which is the same everywhere, on these very images."""
+        found, colours = self(views), views["colours"]
+        if self.options.loss == "regression":
+            mean = colours.mean((0, 2, 3), keepdim=True)
+            return {
+                "loss": found["loss"].item(),
+                "constant_loss": F.mse_loss(mean.expand_as(colours), colours).item(),
+            }
+        index, share, weight = self._targets(colours)
+        mass = torch.zeros(len(self.classes), device=share.device)
+        mass.scatter_add_(0, index.flatten(), (share * weight[:, None]).flatten())
+        constant = (mass / mass.sum().clamp_min(1e-12)).clamp_min(1e-12).log().expand(len(index), -1)
+        best = colorization_loss(constant, index, share, weight)
+        return {
+            "loss": found["loss"].item(),
+            "constant_loss": best.item(),
+            "ab_error": found["ab_error"].item(),
+        }
+
+    @torch.no_grad()
+    def finish(self, encoder: Encoder) -> None:
+        """The first convolution sees (R + G + B) / 3, scaled as the lightness was."""
+        weight = encoder.stem.weight
+        weight.copy_(weight.mean(1, keepdim=True).expand_as(weight))
+        encoder.mean.fill_(0.5)
+        encoder.std.fill_(0.25)
+
+    @torch.no_grad()
+    def coloured(self, rgb: Tensor) -> Tensor:
+        """Images (B, 3, S, S) in [0, 1] with their own lightness and the colours that the net gives them."""
+        answer = self.answer(self.split(rgb)["grey"])
+        if self.options.loss == "regression":
+            large = F.interpolate(answer, size=rgb.shape[-2:], mode="bilinear")
+            scale = rgb.new_tensor((0.436, 0.615)).view(2, 1, 1)
+            return yuv_to_rgb(torch.cat([rgb_to_yuv(rgb)[:, :1], large * scale], 1))
+        ab = annealed_mean(answer.movedim(1, -1).flatten(0, 2), self.classes, self.options.temperature)
+        small = ab.unflatten(0, (len(rgb), *answer.shape[-2:])).movedim(-1, 1)
+        large = F.interpolate(small, size=rgb.shape[-2:], mode="bilinear")
+        return lab_to_rgb(torch.cat([rgb_to_lab(rgb)[:, :1], large], 1))
+
+    @torch.no_grad()
+    def panel(self, images: ImageBatch, generator: torch.Generator, trained: bool = False) -> "Figure":
+        """Each image (a row): what the net sees, the colours it gives (when trained), and the truth."""
+        from matplotlib.figure import Figure
+
+        rgb = plain.whole(images, self.data.size)
+        grey = (self.split(rgb)["grey"] * 0.25 + 0.5).clamp(0, 1)
+        columns = [("what it sees", grey), ("the truth", rgb)]
+        if trained:
+            training = self.training
+            columns.insert(1, ("its colours", self.eval().coloured(rgb)))
+            self.train(training)
+        figure = Figure(figsize=(2.4 * len(columns), 2.4 * images.size + 0.6), layout="constrained")
+        axes = figure.subplots(images.size, len(columns), squeeze=False)
+        for b, row in enumerate(axes):
+            for axis, (title, shown) in zip(row, columns, strict=True):
+                axis.imshow(shown[b].permute(1, 2, 0).cpu().numpy(), interpolation="nearest")
+                axis.set_axis_off()
+                if not b:
+                    axis.set_title(title, fontsize=12)
+        figure.suptitle("Colorization: which colours did the image have?", fontsize=13)
+        return figure

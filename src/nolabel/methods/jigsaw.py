@@ -1,0 +1,234 @@
+"""Jigsaw: in which of many orders were the tiles of an image shuffled?
+
+Noroozi, Favaro, "Unsupervised learning of visual representations by solving jigsaw puzzles", ECCV 2016. A window
+of the image is cut into 3 x 3 cells, a tile is taken from a random place in each (section 4.1), the tiles are put
+into one of K orders that lie far apart (section 4.2), and a network that sees each tile alone, and joins them
+late, names the order.
+
+The paper's values, as `PAPER_IMAGENET`: window 255, cells of 85, tiles of 64 px; 1000 orders; 30 % grey images;
+channels shifted by up to 2 px; each tile's mean and deviation set to 0 and 1; SGD 0.01, divided by 10 every
+100,000 of 350,000 steps, 256 puzzles, decay 5e-4. Its net has grouped AlexNet columns; here any encoder stands in
+their place.
+
+The scaled defaults (ours) are for minutes on a processor: 2 x 2 tiles up to 32 px, a small head, AdamW with a
+cosine, and several orders of the same tiles in one step: joining features again costs next to nothing.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from nolabel.data.batch import ImageBatch
+from nolabel.encoders.base import SMALLEST, Encoder
+from nolabel.errors import UsageError
+from nolabel.methods._permutations import permutation_set
+from nolabel.methods.base import DataInfo, Method, Recipe
+from nolabel.views import colour, plain, tiles
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+PER_TILE = 128
+"""values a tile gives to the head"""
+
+
+@dataclass(frozen=True)
+class JigsawOptions:
+    """What can be chosen about the puzzle."""
+
+    grid: int = 0
+    """tiles a side; 0: 2 up to 32 px, else 3 (paper 3)"""
+    permutations: int = 0
+    """K, orders to tell apart; 0: all 24 of 2 x 2; of 3 x 3 24 up to 32 px, 64 up to 64 px, else 100 (paper 1000)"""
+    criterion: Literal["min_then_mean", "mean", "random"] = "min_then_mean"
+    """how orders are chosen: far apart at worst, on average (paper), or anyhow"""
+    identity: bool = False
+    """whether the order that moves nothing may be among them"""
+    gap: bool = True
+    """whether tiles are smaller than cells, at random places in them; without it edges continue into neighbours"""
+    tile_norm: Literal["mean_std", "mean", "none"] = "mean_std"
+    """what is taken out of each channel of each tile: brightness and contrast, brightness (first code), nothing"""
+    channel_jitter: int = -1
+    """largest shift of a tile's channels in pixels, against lens fringes; -1: 1, and 0 or 2 by size (paper 2)"""
+    grey_p: float = 0.3
+    """probability of losing the colour"""
+    random_crop: bool = True
+    """whether the window moves where it is smaller than the image"""
+    puzzles: int = 4
+    """orders of an image's tiles in one step (paper 1)"""
+    head_hidden: int = 512
+    """width of the layer that joins the tiles (paper 4096)"""
+
+    def __post_init__(self) -> None:
+        if self.grid not in (0, 2, 3) or self.puzzles < 1:
+            raise UsageError(
+                f"Jigsaw needs a grid of 2 or 3 (not {self.grid}) and puzzles >= 1 (not {self.puzzles})."
+            )
+
+
+PAPER_IMAGENET = (
+    JigsawOptions(grid=3, permutations=1000, criterion="mean", channel_jitter=2, puzzles=1, head_hidden=4096),
+    Recipe(
+        batch_size=256, optimizer="sgd", lr=0.01, lr_batch=256, momentum=0.9, weight_decay=5e-4, schedule="step",
+        warmup=0.0, drops=(100 / 350, 200 / 350, 300 / 350), drop_factor=10.0, epochs=69.0,
+    ),
+)  # fmt: skip
+"""section 4 and the released solver; at 255 px"""
+
+
+def jigsaw_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy over orders (section 3): a mean over puzzles. logits (P, K), labels int64 (P,)."""
+    return F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), labels)
+
+
+def shuffled(parts: Tensor, orders: Tensor) -> Tensor:
+    """Place i of a puzzle receives tile `orders[i]`: parts (B, n, ...), orders (B, P, n) -> (B, P, n, ...)."""
+    image = torch.arange(len(parts), device=parts.device).view(-1, 1, 1)
+    return parts[image, orders]
+
+
+class Jigsaw(Method):
+    """One encoder for all tiles, and a head that joins them."""
+
+    Options = JigsawOptions
+    recipe = Recipe(batch_size=128, optimizer="adamw", lr=0.002, weight_decay=0.05, batchnorm="reestimated")
+    paper = "Noroozi, Favaro, ECCV 2016"
+    explained = (
+        "A picture is cut into tiles, and the tiles are shuffled. Which order was it? To put a head above a body the "
+        "network must know both, because it sees each tile alone. Small gaps between the tiles keep it from matching "
+        "edges, as one does with a real puzzle."
+    )
+    undefended = {"gap": False, "tile_norm": "none", "channel_jitter": 0, "grey_p": 0.0}
+
+    def __init__(self, encoder: Encoder, options: JigsawOptions, data: DataInfo) -> None:
+        super().__init__(encoder, options, data)
+        self.grid, self.cell, self.tile, self.shift = geometry_of(options, data.size)
+        count = options.permutations or _orders(self.grid, data.size)
+        found = permutation_set(self.grid**2, count, options.criterion, options.identity)
+        self.register_buffer("orders", torch.from_numpy(found.copy()))
+        self.chance = 1 / count
+        self.shrink = nn.Linear(encoder.dim, PER_TILE)
+        self.head = nn.Sequential(
+            nn.Linear(self.grid**2 * PER_TILE, options.head_hidden),
+            nn.BatchNorm1d(options.head_hidden),
+            nn.ReLU(),
+            nn.Linear(options.head_hidden, count),
+        )
+
+    @classmethod
+    def encoder_size(cls, options: JigsawOptions, data: DataInfo) -> int:
+        return geometry_of(options, data.size)[2]
+
+    def draw(self, n: int, generator: torch.Generator, progress: float) -> dict[str, Tensor]:
+        count = self.grid**2
+        room = self.cell - self.tile - 2 * self.shift
+        free = self.data.size - self.grid * self.cell if self.options.random_crop else 0
+        spread = (2 * self.shift + 1,)
+        return {
+            "window": torch.randint(free + 1, (n, 1, 2), generator=generator),
+            "offset": self.shift + torch.randint(room + 1, (n, count, 2), generator=generator),
+            "channels": torch.randint(*spread, (n, count, 3, 2), generator=generator) - self.shift,
+            "labels": torch.randint(len(self.orders), (n, self.options.puzzles), generator=generator),
+            **colour.draw_grey(n, generator, self.options.grey_p),
+        }
+
+    def views(self, images: ImageBatch, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
+        """`tiles` (B n, 3, p, p), those of an image adjacent and in their places, and `labels` (B, P)."""
+        whole = colour.grey(plain.whole(images, self.data.size), drawn)
+        cells = torch.cartesian_prod(torch.arange(self.grid), torch.arange(self.grid)) * self.cell
+        at = (drawn["window"] + cells + drawn["offset"])[:, :, None] + drawn["channels"]
+        parts = tiles.cut(whole, at[..., 0], at[..., 1], self.tile)
+        if self.options.tile_norm == "mean_std":
+            parts = tiles.standardise(parts)
+        elif self.options.tile_norm == "mean":
+            parts = parts - parts.mean((-2, -1), keepdim=True)
+        return {"tiles": parts.flatten(0, 1), "labels": drawn["labels"].to(parts.device)}
+
+    def answer(self, parts: Tensor, labels: Tensor) -> Tensor:
+        """Logits (B P, K) for tiles (B n, 3, p, p) put into the orders `labels` (B, P)."""
+        seen = self.encoder(parts, standardised=self.options.tile_norm != "none")
+        each = self.shrink(seen).unflatten(0, (-1, self.grid**2))
+        return self.head(shuffled(each, self.orders[labels]).flatten(2).flatten(0, 1))
+
+    def forward(self, views: dict[str, Tensor]) -> dict[str, Tensor]:
+        logits, labels = self.answer(views["tiles"], views["labels"]), views["labels"].flatten()
+        accuracy = (logits.detach().argmax(1) == labels).float().mean()
+        return {"loss": jigsaw_loss(logits, labels), "accuracy": accuracy}
+
+    def chance_loss(self, images: int) -> float:
+        return math.log(len(self.orders))
+
+    @torch.no_grad()
+    def held_out(self, views: dict[str, Tensor]) -> dict[str, float]:
+        """Loss, and the share of orders that are named right."""
+        return {name: value.item() for name, value in self(views).items()}
+
+    @torch.no_grad()
+    def panel(self, images: ImageBatch, generator: torch.Generator, trained: bool = False) -> "Figure":
+        """Puzzle, the trained net's answer, and solution of each image (a row)."""
+        from matplotlib.figure import Figure
+
+        drawn = self.draw(images.size, generator, 0.0)
+        views = self.views(images, drawn)
+        orders = self.orders[views["labels"][:, 0]]
+        cells = torch.cartesian_prod(torch.arange(self.grid), torch.arange(self.grid)) * self.cell
+        at = drawn["window"] + cells + drawn["offset"]
+        parts = tiles.cut(plain.whole(images, self.data.size), at[..., 0], at[..., 1], self.tile)
+        puzzle = shuffled(parts, orders[:, None])[:, 0]
+        columns = [("the puzzle", puzzle), ("solution", parts)]
+        right = torch.ones(images.size, dtype=torch.bool)
+        if trained:
+            training = self.training
+            named = self.eval().answer(views["tiles"], views["labels"][:, :1]).argmax(1)
+            self.train(training)
+            back = self.orders[named].argsort(1)
+            columns.insert(1, ("the network's answer", shuffled(puzzle, back[:, None])[:, 0]))
+            right = named == views["labels"][:, 0]
+        figure = Figure(figsize=(2.6 * len(columns), 2.7 * images.size + 0.6), layout="constrained")
+        axes = figure.subplots(images.size, len(columns), squeeze=False)
+        for b, (row, good) in enumerate(zip(axes, right.tolist(), strict=True)):
+            for axis, (title, shown) in zip(row, columns, strict=True):
+                self._show(axis, shown[b])
+                axis.set(xticks=[], yticks=[])
+                if title == "the network's answer":
+                    told = "✓ right" if good else "✗ wrong"
+                    axis.set_xlabel(told, fontsize=12, color="darkgreen" if good else "darkred")
+                if not b:
+                    axis.set_title(title, fontsize=12)
+        figure.suptitle("Jigsaw: in which order were the tiles shuffled?", fontsize=13)
+        return figure
+
+    def _show(self, axis: Any, parts: Tensor) -> None:
+        """Tiles (n, 3, p, p) side by side with a white seam."""
+        seam = max(1, self.tile // 12)
+        padded = F.pad(parts, (seam,) * 4, value=1.0).unflatten(0, (self.grid, self.grid))
+        sheet = padded.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)
+        axis.imshow(sheet.clamp(0, 1).cpu().numpy(), interpolation="nearest")
+
+
+def geometry_of(options: JigsawOptions, size: int) -> tuple[int, int, int, int]:
+    """Tiles a side, sides of cell and tile in pixels, and largest channel shift, for images of `size` px.
+
+    Raises UsageError where tiles would be smaller than the smallest encoder's input.
+    """
+    grid = options.grid or (2 if size <= 32 else 3)
+    cell = size // grid
+    tile = 4 * round(0.76 * cell / 4) if options.gap else cell
+    if tile < SMALLEST:
+        raise UsageError(
+            f"Jigsaw tiles of {tile} px are too small for an encoder: train at {grid * 10} px or more."
+        )
+    shift = (
+        options.channel_jitter if options.channel_jitter >= 0 else (0 if cell < 12 else 2 if cell > 60 else 1)
+    )
+    return grid, cell, tile, min(shift, (cell - tile) // 2)
+
+
+def _orders(grid: int, size: int) -> int:
+    if grid == 2 or size <= 32:
+        return 24
+    return 64 if size <= 64 else 100

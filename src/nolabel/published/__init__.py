@@ -1,0 +1,58 @@
+"""The lecture's and the papers' tables as data: one number, one row, with what it was measured on and how.
+
+`tables.csv` holds the tables that the lecture shows, the papers' own other tables, and figures that today's
+libraries publish for small data sets. A value is as its source prints it; `note` says where it comes from
+second hand. Numbers of different data sets, encoders or protocols do not compare, so no reader may drop those
+columns.
+"""
+
+import csv
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+FILE = Path(__file__).with_name("tables.csv")
+
+
+@dataclass(frozen=True)
+class Published:
+    """One published number."""
+
+    table: str
+    """such as `SimCLR Table 6`"""
+    source: str
+    """authors, place and year, or a library's page"""
+    method: str
+    """as the source calls it"""
+    implements: str
+    """the file of `methods/` that builds this method; "" where none does"""
+    encoder: str
+    """"" where the source does not say"""
+    dataset: str
+    protocol: str
+    """such as `linear classifier on frozen features`"""
+    metric: str
+    """such as `top-1`, in per cent unless it names a unit"""
+    value: float
+    sd: float | None
+    """standard deviation over repeats, where it is printed"""
+    note: str
+    headline: bool
+    """whether an overview shows it"""
+
+
+def tables(keep: Callable[[Published], bool] = lambda row: True) -> tuple[Published, ...]:
+    """The rows that `keep` is true of, in the order of the file; reads one file, needs no torch."""
+    with FILE.open(newline="", encoding="utf-8") as file:
+        rows = tuple(_row(row) for row in csv.DictReader(file))
+    return tuple(row for row in rows if keep(row))
+
+
+def _row(row: dict[str, str]) -> Published:
+    texts = {name: text for name, text in row.items() if name not in ("value", "sd", "headline")}
+    return Published(
+        **texts,
+        value=float(row["value"]),
+        sd=float(row["sd"]) if row["sd"] else None,
+        headline=row["headline"] == "yes",
+    )

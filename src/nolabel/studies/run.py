@@ -1,0 +1,71 @@
+"""The studies of SimCLR's paper: runs of a grid, each of them resumable, and the table they give."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from nolabel.api import evaluate, pretrain
+from nolabel.runs import DESCRIPTION, EVALUATION, read_description, read_rows
+from nolabel.studies.composition import OPERATIONS
+
+HEADS = ("none", "linear", "mlp2")
+"""section 4.2, figure 8: no head, a linear one, the paper's"""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One run of a study."""
+
+    name: str
+    """its folder"""
+    row: str
+    column: str
+    method: str
+    options: dict[str, Any]
+
+
+def augmentations() -> Iterator[Cell]:
+    """Figure 5: seven operations alone (the diagonal) and in ordered pairs, 49 runs; the single ones come first."""
+    pairs = sorted(product(OPERATIONS, OPERATIONS), key=lambda pair: pair[0] != pair[1])
+    for first, second in pairs:
+        options = {"first": first, "second": second}
+        yield Cell(f"{first}-{second}", first, second, "nolabel.studies.composition", options)
+
+
+def heads() -> Iterator[Cell]:
+    """Figure 8: the projection head; each encoder h is measured, and what the head makes of it, g(h)."""
+    for head in HEADS:
+        yield Cell(f"head-{head}", head, "h", "simclr", {"head": head})
+
+
+def carry_out(
+    cells: Iterator[Cell],
+    data: str,
+    out: Path,
+    *,
+    minutes: float,
+    encoder: str,
+    seed: int,
+    labels: Path | None,
+    say: Callable[[str], None],
+) -> dict[tuple[str, str], float]:
+    """Train and measure what `out` does not hold yet: (row, column) -> top-1 of the linear probe on test images.
+
+    Raises as `pretrain` and `evaluate`.
+    """
+    found = {}
+    for cell in cells:
+        folder = out / cell.name
+        begun = (folder / DESCRIPTION).is_file()
+        if not begun or read_description(folder)["status"] != "finished":
+            say(f"{cell.name}: training for {minutes:g} min ...")
+            pretrain(cell.method, data, out=folder, options=None if begun else cell.options, encoder=encoder, seed=seed,
+                     labels=labels, minutes=None if begun else minutes, resume=begun, progress=False)  # fmt: skip
+        if not read_rows(folder / EVALUATION):
+            evaluate(folder, data, protocols=("linear",), baselines=(), labels=labels, seed=seed)
+        row = next(row for row in read_rows(folder / EVALUATION) if row["metric"] == "top1")
+        found[cell.row, cell.column] = row["value"]
+        say(f"{cell.name}: {row['value']:.1%}")
+    return found

@@ -1,0 +1,132 @@
+"""Colorization: conversions against scikit-image, classes, targets, weights and loss against closed forms."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from nolabel.data.batch import ImageBatch
+from nolabel.data.store import ImageStore
+from nolabel.encoders.base import build
+from nolabel.methods._colour_bins import annealed_mean, class_weights, colour_classes, soft_targets
+from nolabel.methods.base import DataInfo
+from nolabel.methods.colorization import Colorization, ColorizationOptions, colorization_loss
+from nolabel.views import lab
+
+
+def made(size: int = 32, **options: object) -> Colorization:
+    torch.manual_seed(0)
+    return Colorization(build("resnet10", size), ColorizationOptions(**options), DataInfo(64, size))  # type: ignore[arg-type]
+
+
+def some(n: int, size: int = 32) -> ImageBatch:
+    return ImageBatch.of(torch.randint(256, (n, 3, size, size), dtype=torch.uint8))
+
+
+def test_lab_equals_scikit_image_and_goes_back() -> None:
+    from skimage.color import rgb2lab
+
+    images = torch.rand(4, 3, 9, 7)
+    ours = lab.rgb_to_lab(images)
+    assert np.allclose(ours.movedim(1, -1).numpy(), rgb2lab(images.movedim(1, -1).numpy()), atol=2e-2)
+    assert torch.allclose(lab.lab_to_rgb(ours), images, atol=1e-3)
+
+
+def test_yuv_goes_back_and_grey_has_no_colour() -> None:
+    images = torch.rand(4, 3, 5, 5)
+    assert torch.allclose(lab.yuv_to_rgb(lab.rgb_to_yuv(images)), images, atol=1e-4)
+    assert lab.rgb_to_yuv(torch.full((1, 3, 2, 2), 0.4))[:, 1:].abs().max() < 1e-5
+
+
+def test_there_are_313_classes_in_the_released_order() -> None:
+    classes = colour_classes()
+    assert classes.shape == (313, 2)
+    assert classes[0].tolist() == [-90, 50]
+    assert classes[-1].tolist() == [100, 0]
+    assert len({tuple(c) for c in classes.tolist()}) == 313
+
+
+def test_the_target_of_a_centre_has_the_known_weights() -> None:
+    index, share = soft_targets(torch.tensor([[0.0, 0.0]]), colour_classes(), 5)
+    assert colour_classes()[index[0, 0]].tolist() == [0, 0]
+    assert share[0].tolist() == pytest.approx([0.6488, 0.0878, 0.0878, 0.0878, 0.0878], abs=1e-4)
+    assert float(-(share * share.log()).sum()) == pytest.approx(1.135, abs=1e-3)
+
+
+def test_weights_average_to_one_and_their_ratio_is_bounded() -> None:
+    prior = torch.rand(313).square()
+    prior[:50] = 0
+    prior /= prior.sum()
+    weights = class_weights(prior, 0.5)
+    assert float((prior * weights).sum()) == pytest.approx(1, abs=1e-5)
+    assert float(weights.max() / weights.min()) <= 314
+    assert class_weights(prior, 1.0) == pytest.approx(torch.ones(313), abs=1e-5)
+
+
+def test_the_loss_of_a_uniform_answer_is_the_logarithm_of_313() -> None:
+    index, share = soft_targets(60 * torch.randn(50, 2), colour_classes(), 5)
+    found = colorization_loss(torch.zeros(50, 313), index, share, torch.ones(50))
+    assert float(found) == pytest.approx(math.log(313), abs=1e-5)
+
+
+def test_rebalancing_reaches_the_gradient() -> None:
+    index, share = soft_targets(60 * torch.randn(8, 2), colour_classes(), 5)
+    weight = torch.tensor([1.0, 3.0] * 4)
+    logits = torch.zeros(8, 313, requires_grad=True)
+    colorization_loss(logits, index, share, weight).backward()
+    assert logits.grad is not None
+    norms = logits.grad.abs().sum(1) / logits.grad[0].abs().sum()
+    dense = torch.zeros(8, 313).scatter_(1, index, share) - 1 / 313
+    expected = weight * dense.abs().sum(1) / dense[0].abs().sum()
+    assert norms.tolist() == pytest.approx(expected.tolist(), rel=1e-4)
+
+
+def test_a_low_temperature_takes_the_commonest_class_and_one_the_mean() -> None:
+    classes = colour_classes()
+    logits = torch.zeros(1, 313)
+    logits[0, 7] = 1.0
+    assert annealed_mean(logits, classes, 0.001)[0].tolist() == pytest.approx(classes[7].tolist(), abs=1e-2)
+    assert annealed_mean(torch.zeros(1, 313), classes, 1.0)[0].tolist() == pytest.approx(
+        classes.mean(0).tolist(), abs=1e-3
+    )
+
+
+@pytest.mark.parametrize("size", [32, 96, 128])
+def test_input_is_grey_and_the_first_loss_is_the_weighted_logarithm(size: int) -> None:
+    method = made(size, colour_mask=False)
+    views = method.views(some(4, size), method.draw(4, torch.Generator().manual_seed(0), 0.0))
+    assert torch.equal(views["grey"][:, 0], views["grey"][:, 2])
+    assert views["colours"].shape[-1] == method.target
+    assert method(views)["loss"].item() == pytest.approx(math.log(313), rel=1e-2)
+
+
+def test_images_without_colour_teach_nothing() -> None:
+    method = made()
+    grey = torch.randint(256, (4, 1, 32, 32), dtype=torch.uint8).expand(4, 3, 32, 32)
+    views = method.views(ImageBatch.of(grey.contiguous()), method.draw(4, torch.Generator(), 0.0))
+    assert method(views)["loss"].item() == 0
+
+
+def test_the_prior_comes_from_the_images_and_stays_in_the_checkpoint() -> None:
+    method = made()
+    method.prepare(ImageStore.of(torch.randint(256, (30, 3, 32, 32), dtype=torch.uint8)), torch.Generator())
+    assert method.weights.std() > 0.1
+    assert "weights" in method.state_dict()
+
+
+def test_the_tied_encoder_gives_the_same_on_grey_input() -> None:
+    method = made().eval()
+    grey = torch.rand(2, 1, 32, 32).expand(2, 3, 32, 32)
+    before = method.encoder((grey - 0.5) / 0.25, standardised=True)
+    method.finish(method.encoder)
+    assert torch.allclose(method.encoder(grey), before, atol=1e-4)
+
+
+def test_the_lecture_form_regresses_and_beats_nothing_at_the_start() -> None:
+    method = made(loss="regression")
+    views = method.views(some(4), method.draw(4, torch.Generator().manual_seed(0), 0.0))
+    found = method.eval().held_out(views)
+    assert found["loss"] == pytest.approx(views["colours"].square().mean().item(), rel=0.05)
+    assert found["constant_loss"] <= 1.05 * found["loss"]
+    assert method.coloured(torch.rand(2, 3, 32, 32)).shape == (2, 3, 32, 32)

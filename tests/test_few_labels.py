@@ -1,0 +1,240 @@
+"""Few labels: balanced nested subsets, probes that see only their labels, and the labels that an encoder saves."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from nolabel.encoders.base import build
+from nolabel.errors import DataError
+from nolabel.evaluation import _few, label_efficiency
+from nolabel.evaluation._features import extract
+from nolabel.evaluation._repeats import differences
+from nolabel.evaluation._split import divide
+from nolabel.evaluation.base import Features, Result
+from nolabel.evaluation.few_labels import FewLabels, FewLabelsOptions
+from nolabel.evaluation.label_efficiency import LabelEfficiency, LabelEfficiencyOptions, needed, saved
+from test_features import store_of
+from test_heads_protocols import one_sentence, tiny
+from test_linear import shuffled_toy, subject
+
+
+def labelled(counts: list[int]) -> Features:
+    """Images of uneven classes, the last two of each for the test."""
+    y = torch.cat([torch.full((n + 2,), c) for c, n in enumerate(counts)])
+    test = torch.cat([(y == c).nonzero()[-2:, 0] for c in range(len(counts))])
+    train = torch.tensor(sorted(set(range(len(y))) - set(test.tolist())))
+    x = torch.randn(len(y), 3, generator=torch.Generator().manual_seed(0))
+    return Features.of("toy", {"pooled": x}, y, train, test)
+
+
+@pytest.mark.parametrize("counts", [[20, 20, 20, 20], [3, 17, 30]])
+def test_every_beginning_is_balanced(counts: list[int]) -> None:
+    found = labelled(counts)
+    order = _few.round_robin(found, 0, 0)
+    assert sorted(order.tolist()) == found.train.tolist()
+    for size in range(1, len(order) + 1):
+        seen = torch.bincount(found.labels[order[:size]], minlength=len(counts))
+        left = seen < torch.tensor(counts)  # a class that has run out is passed over
+        assert int(seen.max()) - int(seen[left].min() if left.any() else seen.max()) <= 1
+
+
+def test_draws_are_seeded_and_differ() -> None:
+    found = labelled([20, 20])
+    orders = [_few.round_robin(found, seed, draw) for seed, draw in ((0, 0), (0, 0), (0, 1), (1, 0))]
+    assert torch.equal(orders[0], orders[1])
+    assert not torch.equal(orders[0], orders[2])
+    assert not torch.equal(orders[0], orders[3])
+
+
+def test_shares_of_cifar_s_size() -> None:
+    y = torch.arange(60_000) % 10
+    found = Features.of(
+        "c", {"x": torch.zeros(60_000, 1)}, y, torch.arange(50_000), torch.arange(50_000, 60_000)
+    )
+    assert FewLabels(FewLabelsOptions()).amounts(found) == {"1%": 500, "10%": 5000}
+    order = _few.round_robin(found, 0, 0)
+    for size, each in ((500, 50), (5000, 500)):
+        assert torch.bincount(y[order[:size]]).tolist() == [each] * 10
+
+
+def test_small_sets_have_one_label_a_class_at_least_and_counts_beside_it() -> None:
+    amounts = FewLabels(FewLabelsOptions()).amounts(labelled([40] * 3))
+    assert amounts == {"1%": 3, "10%": 12, "1": 3, "4": 12, "10": 30}
+    few = FewLabels(FewLabelsOptions()).amounts(labelled([40, 40, 5]))
+    assert set(few) == {"1%", "10%", "1", "4"}
+
+
+def test_more_labels_than_a_class_has_are_refused_in_one_sentence() -> None:
+    with pytest.raises(
+        DataError, match="8 labels a class are asked for and class 1 has 7 training"
+    ) as caught:
+        FewLabels(FewLabelsOptions(per_class=(8,))).amounts(labelled([20, 7]))
+    one_sentence(str(caught.value))
+
+
+def toy_subject(spread: float = 0.5, n: int = 600, **stages: Tensor) -> Features:
+    x, y = shuffled_toy(n, 4, spread)
+    return subject(x, y, 2 * n // 3, **stages)
+
+
+def test_a_probe_sees_the_labels_of_its_subset_only() -> None:
+    found = toy_subject(2.0)
+    order = _few.round_robin(found, 0, 0)
+    clean = _few.probes(found, order, [8, 80], 0)
+    labels = found.labels.clone()
+    labels[order[80:]] = 0
+    labels[found.test] = 0
+    other = _few.probes(replace(found, labels=labels), order, [8, 80], 0)
+    for one, same in zip(clean, other, strict=True):
+        assert one.chosen() == same.chosen()
+        torch.testing.assert_close(one.scores, same.scores)
+
+
+def test_the_better_stage_is_chosen_by_folds() -> None:
+    noise = torch.randn(600, 40, generator=torch.Generator().manual_seed(5))
+    found = toy_subject(0.05, stage1=noise)
+    (probe,) = _few.probes(found, _few.round_robin(found, 0, 0), [40], 0)
+    assert probe.stage == "pooled"
+    assert probe.validation == 1
+    right = probe.scores.argmax(1) == found.labels[found.test]
+    assert float(right.float().mean()) > 0.98
+
+
+def test_one_label_a_class_leaves_nothing_to_choose_by() -> None:
+    found = toy_subject(stage1=torch.zeros(600, 3))
+    (probe,) = _few.probes(found, _few.round_robin(found, 0, 0), [4], 0)
+    assert probe.chosen() == {"stage": "pooled", "l2": 1.0, "validation": None}
+
+
+def test_a_probe_is_scikit_learns() -> None:
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import StandardScaler
+
+    found = toy_subject(2.0)
+    order = _few.round_robin(found, 0, 0)[:100]
+    (probe,) = _few.probes(found, order, [100], 0)
+    x, test = (found.stage("pooled", rows).numpy() for rows in (order, found.test))
+    scaler = StandardScaler().fit(x)
+    other = LogisticRegression(C=1 / (100 * probe.l2), tol=1e-8, max_iter=10_000)
+    other.fit(scaler.transform(x), found.labels[order].numpy())
+    expected = other.decision_function(scaler.transform(test))
+    ours = probe.scores.numpy()
+    assert (
+        np.abs((ours - ours.mean(1, keepdims=True)) - (expected - expected.mean(1, keepdims=True))).max()
+        < 0.02
+    )
+
+
+@pytest.mark.parametrize(("labels", "folds", "held"), [(90, 3, 30), (1200, 1, 240)])
+def test_folds_are_stratified(labels: int, folds: int, held: int) -> None:
+    y = torch.arange(labels) % 3
+    found = _few._folds(y, torch.Generator().manual_seed(0))
+    assert len(found) == folds
+    assert all(torch.bincount(y[fold]).tolist() == [held // 3] * 3 for fold in found)
+
+
+def test_rows_of_every_number_of_labels() -> None:
+    options = FewLabelsOptions(shares=(0.1,), per_class=(3,), draws=3, steps=6, batch_size=16)
+    rows = FewLabels(options).run(tiny(store_of(180, size=8)), 0)
+    assert [r.protocol for r in rows if r.metric == "top1"] == [
+        "linear@10%",
+        "linear@3",
+        "finetune@10%",
+        "finetune@3",
+    ]
+    probe, tuned = rows[0], rows[-2]
+    assert probe.setting["labels"] == 12
+    assert probe.setting["labels_a_class"] == [4, 4]
+    assert len(probe.setting["of_seeds"]) == 3
+    assert probe.predictions is not None
+    assert probe.predictions.shape == (3, 60)
+    assert (tuned.setting["labels"], tuned.setting["lr"]) == (9, pytest.approx(0.05 * 16 / 256))
+    assert all(r.low is not None and r.seeds == (0,) for r in rows)
+
+
+def test_draws_are_compared_image_by_image() -> None:
+    truth = np.zeros(40, int)
+    mine, other = np.zeros((2, 40), int), np.zeros((2, 40), int)
+    other[0, :20] = 1
+    pair = [Result(s, "linear@1", "top1", 0, 0, 0, 40, predictions=p) for s, p in (("a", mine), ("b", other))]
+    (row,) = differences(pair[:1], [pair[1:]], truth, 0)
+    assert row.value == pytest.approx(0.25)
+    assert row.low is not None
+    assert row.low > 0.1
+    assert row.setting["test"] == "paired permutation"
+    assert row.setting["p"] < 0.001
+
+
+def test_labels_needed_in_closed_form() -> None:
+    points, sizes = np.array([0.2, 0.6, 0.8]), [10, 1000, 4000]
+    assert needed(0.4, points, sizes) == pytest.approx(100)
+    assert needed(0.6, points, sizes) == pytest.approx(1000)
+    assert needed(0.7, points, sizes) == pytest.approx(2000)
+    assert needed(0.1, points, sizes) == 10
+    assert needed(0.9, points, sizes) == 4000
+    assert needed(0.5, np.array([0.2, 0.6, 0.55]), [10, 1000, 4000]) == pytest.approx(10 * 100**0.75)
+
+
+def hits(shares: list[float], n: int = 2000) -> np.ndarray:
+    """For each accuracy the same images in the same order: those below the share are right."""
+    at = (np.arange(n) * 0.61803398875) % 1
+    return np.stack([(at < share) for share in shares]).astype(np.float32)
+
+
+def test_labels_saved_and_their_interval() -> None:
+    curve = hits([0.3, 0.5, 0.7])
+    found = saved(hits([0.6])[0], 50, curve, [10, 100, 1000], 0)
+    assert found.value == pytest.approx(100 * 10**0.5 - 50, rel=0.02)
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < found.value < found.high
+    assert found.text.startswith("within")
+    alike = saved(curve[1], 100, curve, [10, 100, 1000], 0)
+    assert (alike.value, alike.low, alike.high) == pytest.approx((0, 0, 0), abs=1e-3)
+
+
+def test_beyond_the_curve_there_is_a_bound() -> None:
+    curve = hits([0.3, 0.5])
+    above = saved(hits([0.9])[0], 10, curve, [10, 100], 0)
+    assert (above.value, above.high) == (90, None)
+    assert above.text.startswith("at least")
+    below = saved(hits([0.1])[0], 100, curve, [10, 100], 0)
+    assert (below.value, below.low) == (-90, None)
+    assert below.text.startswith("at most")
+
+
+def test_points_of_the_curve() -> None:
+    sizes = LabelEfficiency(LabelEfficiencyOptions()).sizes
+    assert sizes(labelled([40] * 3)) == {1: 3, 4: 12, 16: 48, 40: 120}
+    assert sizes(labelled([20, 60])) == {1: 2, 4: 8, 16: 32}
+    assert list(LabelEfficiency(LabelEfficiencyOptions(most=30)).sizes(labelled([40] * 3))) == [1, 4, 10]
+    with pytest.raises(DataError, match="41 labels a class"):
+        LabelEfficiency(LabelEfficiencyOptions(per_class=(41,))).sizes(labelled([40] * 3))
+
+
+def test_three_curves_and_the_labels_saved() -> None:
+    torch.manual_seed(0)
+    store = store_of(90, size=8)
+    mine = extract(build("resnet10", 8).eval(), store, divide(store, 0), name="mine", size=8)
+    options = LabelEfficiencyOptions(per_class=(1, 5), draws=2, steps=4, batch_size=8)
+    rows = LabelEfficiency(options).run(mine, 0)
+    accuracies = [(r.subject, r.protocol) for r in rows if r.metric == "top1"]
+    assert accuracies == [
+        (name, f"label_efficiency@{each}")
+        for name in ("mine", "random:resnet10", "supervised:resnet10")
+        for each in (1, 5)
+    ]
+    of = [r for r in rows if r.metric == "labels_saved"]
+    assert [(r.subject, r.setting["against"], r.setting["labels"]) for r in of] == [
+        ("mine", against, labels)
+        for against in ("random:resnet10", "supervised:resnet10")
+        for labels in (3, 15)
+    ]
+    for row in of:
+        assert -12 <= row.value <= 12
+        assert row.setting["range"]
+        assert row.predictions is None
+    assert label_efficiency.FACTOR == 4

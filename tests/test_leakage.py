@@ -1,0 +1,112 @@
+"""Leakage: copies that must be found, noise that must not, and the sentence."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor
+
+from nolabel.data.store import ImageStore
+from nolabel.evaluation import leakage
+from small import smooth_images
+
+
+def pictures(n: int, seed: int = 0, side: int = 32) -> list[Tensor]:
+    batch = smooth_images(n, (side, side), seed)
+    return [batch.image(b) for b in range(n)]
+
+
+def jpeg(image: Tensor) -> Tensor:
+    held = io.BytesIO()
+    Image.fromarray(image.permute(1, 2, 0).numpy()).save(held, "JPEG", quality=75)
+    return torch.from_numpy(np.array(Image.open(held))).permute(2, 0, 1).contiguous()
+
+
+def brighter(image: Tensor, factor: float) -> Tensor:
+    return (image.float() * factor).clamp(0, 255).byte()
+
+
+CHANGES = {
+    "copied": lambda image: image,
+    "mirrored": lambda image: image.flip(2),
+    "turned": lambda image: image.rot90(1, (1, 2)),
+    "upside down": lambda image: image.rot90(2, (1, 2)),
+    "saved again": jpeg,
+    "brighter": lambda image: brighter(image, 1.1),
+    "darker": lambda image: brighter(image, 0.9),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_a_changed_copy_is_found(name: str) -> None:
+    train = pictures(40)
+    test = [*pictures(10, seed=1), CHANGES[name](train[7])]
+    found = leakage.find(ImageStore.of(test), ImageStore.of(train))
+    assert found.pairs.tolist() == [[10, 7]]
+    assert found.identical.tolist() == [name in ("copied", "mirrored")]
+    assert found.flagged.tolist() == [10]
+    assert found.correlation[0] > 0.95
+
+
+def test_noise_gives_no_pair() -> None:
+    random = torch.Generator().manual_seed(0)
+    noise = torch.randint(0, 256, (1000, 3, 16, 16), generator=random, dtype=torch.uint8)
+    found = leakage.find(ImageStore.of(noise[:300]), ImageStore.of(noise[300:]))
+    assert len(found.pairs) == 0
+    assert found.sentence() == "No test image is identical, or nearly so, to one of the training images."
+
+
+def test_images_of_one_colour_leak_only_where_they_are_equal() -> None:
+    def plain(value: int) -> Tensor:
+        return torch.full((3, 32, 32), value, dtype=torch.uint8)
+
+    found = leakage.find(
+        ImageStore.of([plain(10), plain(20), *pictures(9)]),
+        ImageStore.of([plain(20), plain(30), *pictures(9, seed=1)]),
+    )
+    assert found.pairs.tolist() == [[1, 0]]
+    assert found.identical.all()
+
+
+def test_stores_of_different_sizes_are_compared() -> None:
+    large = pictures(12, side=64)
+    small = [
+        torch.nn.functional.interpolate(i[None].float(), size=(32, 32), mode="area")[0].byte() for i in large
+    ]
+    found = leakage.find(ImageStore.of(small), ImageStore.of(large))
+    assert found.pairs.tolist() == [[i, i] for i in range(12)]
+    assert not found.identical.any()
+
+
+def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    train, test = ImageStore.of(pictures(60)), ImageStore.of(pictures(60)[::-1])
+    whole = leakage.find(test, train)
+    monkeypatch.setattr(leakage, "ROWS", 7)
+    monkeypatch.setattr(leakage, "COLUMNS", 11)
+    monkeypatch.setattr(leakage, "IMAGES", 13)
+    assert leakage.find(test, train).pairs.tolist() == whole.pairs.tolist()
+    assert len(whole.flagged) == 60
+
+
+def test_the_sentence_and_the_accuracy_without() -> None:
+    train = pictures(30)
+    test = [train[0], jpeg(train[1]), *pictures(18, seed=2)]
+    found = leakage.find(ImageStore.of(test), ImageStore.of(train))
+    assert found.sentence("test", "pretraining") == (
+        "2 of 20 test images (10.0%) are also among the pretraining images (1 identical, 1 nearly so): "
+        "read the accuracy without them too."
+    )
+    correct = np.zeros(20, bool)
+    correct[:2] = True
+    assert found.without(correct) == (0.1, 0.0)
+
+
+def test_digests_see_sizes_and_pixels() -> None:
+    a = pictures(10)
+    store = ImageStore.of([*a, a[0].reshape(3, 16, 64)])
+    found = leakage.digests(store)
+    assert len(set(found.tolist())) == 11
+    mirrored = ImageStore.of([image.flip(2) for image in a])
+    assert (leakage.digests(mirrored, mirrored=True) == found[:10]).all()
