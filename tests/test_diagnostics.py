@@ -6,8 +6,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from nolabel.data.store import ImageStore
 from nolabel.evaluation import diagnostics
+from nolabel.evaluation._features import extract
+from nolabel.evaluation._split import Division
 from nolabel.evaluation.base import Features
+from small import TinyNet, smooth_images
 
 
 def normal(n: int, d: int, seed: int = 0) -> Tensor:
@@ -89,3 +93,69 @@ def test_the_protocol_gives_one_row_a_measure() -> None:
     }
     assert all(r.n == 50 and r.low is None for r in results)
     assert results[0].setting["verdict"].startswith("Healthy")
+
+
+def test_lidar_closed_forms() -> None:
+    between, within = normal(3000, 8), normal(3000 * 20, 8, seed=1).view(3000, 20, 8)
+    assert diagnostics.lidar(between[:, None] + 0.3 * within) == pytest.approx(8, abs=0.1)
+    line = normal(500, 1)[:, None] * normal(1, 8, seed=2)
+    assert diagnostics.lidar(line + 0.01 * within[:500]) == pytest.approx(1, abs=0.05)
+    z, mixing = between[:, None] + 0.3 * within, normal(8, 8, seed=3)
+    assert diagnostics.lidar(z @ mixing, delta=1e-12) == pytest.approx(diagnostics.lidar(z, delta=1e-12))
+    assert diagnostics.lidar(torch.ones(10, 4, 3)) == 1
+
+
+def test_view_recall() -> None:
+    z = normal(300, 10)
+    assert diagnostics.view_recall(z, 5 * z) == 1
+    assert diagnostics.view_recall(z, normal(300, 10, seed=1)) == pytest.approx(1 / 599, abs=0.01)
+    assert diagnostics.view_recall(torch.eye(4), torch.eye(4).roll(1, 0)) == 0
+
+
+def test_cka_closed_forms() -> None:
+    x = normal(60, 6)
+    turn, _ = torch.linalg.qr(normal(6, 6, seed=1))
+    for debiased in (False, True):
+        assert diagnostics.cka(x, 3 * x @ turn + 5, debiased) == pytest.approx(1)
+        y = normal(60, 40, seed=2)
+        assert diagnostics.cka(x, y, debiased) == pytest.approx(diagnostics.cka(y, x, debiased))
+    pair = torch.linalg.qr(normal(60, 2) - normal(60, 2).mean(0)).Q
+    pair = torch.linalg.qr(pair - pair.mean(0)).Q
+    assert diagnostics.cka(pair, pair[:, :1], debiased=False) == pytest.approx(1 / math.sqrt(2), abs=1e-6)
+    assert diagnostics.cka(x, torch.ones(60, 3)) == 0
+
+
+@pytest.mark.parametrize(("n", "biased"), [(100, 0.39), (1000, 0.060)])
+def test_cka_of_independent_features_is_biased_unless_mended(n: int, biased: float) -> None:
+    x, y = normal(n, 64), normal(n, 64, seed=1)
+    assert diagnostics.cka(x, y, debiased=False) == pytest.approx(biased, abs=0.02)
+    assert diagnostics.cka(x, y) == pytest.approx(0, abs=0.04)
+
+
+@pytest.mark.parametrize("d", [5, 90])
+def test_debiased_cka_equals_the_kernel_form(d: int) -> None:
+    n, x, y = 30, normal(30, d), normal(30, 4, seed=1)
+
+    def criterion(a: Tensor, b: Tensor) -> float:
+        k, l = (m @ m.T - torch.diag((m @ m.T).diagonal()) for m in (a, b))
+        rows = float(k.sum() * l.sum()) / ((n - 1) * (n - 2))
+        return float((k * l).sum()) + rows - 2 / (n - 2) * float((k @ l).sum())
+
+    expected = criterion(x, y) / math.sqrt(criterion(x, x) * criterion(y, y))
+    assert diagnostics.cka(x, y) == pytest.approx(expected)
+
+
+def test_an_encoder_adds_measures_of_views_and_stages() -> None:
+    encoder = TinyNet(width=6)
+    store = ImageStore.of([smooth_images(40, (12, 12)).image(b) for b in range(40)])
+    none = torch.zeros(0, dtype=torch.int64)
+    subject = extract(encoder, store, Division(none, torch.arange(40), "all"), name="tiny")
+    options = diagnostics.DiagnosticsOptions(viewed=30, views=3)
+    found = {r.metric: r.value for r in diagnostics.Diagnostics(options).run(subject, seed=0)}
+    assert {"alignment", "view_recall", "lidar", "cka_stage1", "cka_stage2"} < set(found)
+    assert 0 <= found["alignment"] <= 4
+    assert 0 <= found["view_recall"] <= 1
+    assert 1 <= found["lidar"] <= 6
+    assert found["cka_stage2"] == pytest.approx(1, abs=0.5)
+    again = {r.metric: r.value for r in diagnostics.Diagnostics(options).run(subject, seed=0)}
+    assert again == found

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nolabel.evaluation import linear, statistics
-from nolabel.evaluation._logistic import Problem, minimise, moments
+from nolabel.evaluation._logistic import Problem, minimise, moments, sweep
 from nolabel.evaluation.base import Features
 from nolabel.evaluation.linear import Linear, LinearOptions
 
@@ -214,3 +214,46 @@ def test_options_of_published_tables() -> None:
     assert len(top1.chosen["l2_curve"]) == 45
     assert top1.setting["precision"] == "float64"
     assert top1.value > 0.8
+
+
+def test_a_sweep_reaches_the_minimum_of_each_value_alone() -> None:
+    x, y = toy(300, 15, 4, spread=2.0)
+    problem = Problem(x, y, 4, torch.float64)
+    values = linear.l2_values("full")[16::6]
+    for fit in sweep(problem, values, tolerance=1e-9):
+        alone, _ = minimise(Problem(x, y, 4, torch.float64), fit.l2, tolerance=1e-9)
+        assert fit.objective == pytest.approx(alone.objective, abs=1e-12)
+
+
+def test_tags_are_binary_classifiers_each_with_scikit_learn_s_objective() -> None:
+    from sklearn.linear_model import LogisticRegression
+
+    x, y = toy(250, 8, 3, spread=2.0)
+    tags = torch.stack([(y == 0), (y != 1), x[:, 0] > 3], 1).to(torch.int8)
+    l2 = 1e-2
+    fit, _ = minimise(Problem(x, tags, 3, torch.float64), l2, tolerance=1e-9)
+    for c in range(3):
+        other = LogisticRegression(C=1 / (len(x) * l2), tol=1e-10, max_iter=10_000)
+        other.fit(x.numpy(), tags[:, c].numpy())
+        torch.testing.assert_close(fit.weight[c], torch.from_numpy(other.coef_[0]), atol=1e-5, rtol=1e-5)
+        assert float(fit.bias[c]) == pytest.approx(float(other.intercept_[0]), abs=1e-4)
+
+
+def test_ignored_tags_change_nothing() -> None:
+    x, y = toy(200, 6, 2, spread=2.0)
+    tags = torch.stack([y == 0, y == 1], 1).to(torch.int8)
+    tags[50:100, 0] = -1
+    fit, _ = minimise(Problem(x, tags, 2, torch.float64), 1e-2, tolerance=1e-10)
+    kept = torch.cat([torch.arange(50), torch.arange(100, 200)])
+    # The loss is divided by all images, so fewer of them weigh like a larger λ.
+    alone, _ = minimise(
+        Problem(x[kept], tags[kept][:, :1], 1, torch.float64), 1e-2 * 200 / 150, tolerance=1e-10
+    )
+    torch.testing.assert_close(fit.weight[:1], alone.weight, atol=1e-6, rtol=1e-5)
+
+
+def test_the_mean_over_classes_may_choose() -> None:
+    probe = Linear(LinearOptions(choose_by="balanced"))
+    correct, labels = torch.tensor([True] * 8 + [False] * 2), torch.tensor([0] * 8 + [2] * 2)
+    assert probe._accuracy(correct, labels) == 0.5
+    assert Linear(LinearOptions())._accuracy(correct, labels) == pytest.approx(0.8)

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from nolabel import catalog, seeds
 from nolabel.data.batch import ImageBatch
+from nolabel.data.store import ImageStore
 from nolabel.encoders import base as encoders
 from nolabel.methods.base import DataInfo, Method, Recipe
 from small import smooth_images
@@ -38,7 +39,11 @@ def _build(name: str, seed: int, size: int) -> Method:
     kind = load(name)
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        return kind(encoders.build("resnet10", size), kind.Options(), DataInfo(images=IMAGES, size=size))
+        options, data = kind.Options(), DataInfo(images=IMAGES, size=size)
+        method = kind(encoders.build("resnet10", kind.encoder_size(options, data)), options, data)
+    shown = smooth_images(IMAGES, (40, 33))
+    method.prepare(ImageStore.of([shown.image(b) for b in range(IMAGES)]), seeds.generator(seed, "prepare"))
+    return method
 
 
 def views_of(method: Method, images: ImageBatch, step: int = 0, progress: float = 0.9) -> dict[str, Tensor]:

@@ -10,15 +10,20 @@ from nolabel import seeds
 from nolabel.data.batch import ImageBatch
 from nolabel.encoders import base as encoders
 from nolabel.encoders.base import Encoder
+from nolabel.errors import UsageError
 from nolabel.methods.base import DataInfo
 from nolabel.methods.rotation import (
+    CODE_CIFAR10,
+    CODE_IMAGENET,
     PAPER_CIFAR10,
     PAPER_IMAGENET,
     Rotation,
     RotationOptions,
     attention,
+    hidden_layers,
     rotation_loss,
 )
+from nolabel.training.schedule import rate
 from small import TinyNet, smooth_images
 
 
@@ -164,17 +169,115 @@ def test_a_higher_power_sharpens_attention() -> None:
     )
 
 
-def test_paper_settings() -> None:
-    options, recipe = PAPER_CIFAR10
-    assert (recipe.drops, recipe.drop_factor, recipe.lr, recipe.decay_norm_bias) == (
-        (0.3, 0.6, 0.8),
-        5,
-        0.1,
-        True,
-    )
-    method = Rotation(TinyNet(), options, DataInfo(64, 32))
+@pytest.mark.parametrize(
+    ("setting", "epochs", "rates"),
+    [
+        (PAPER_CIFAR10, 100, {0: 0.1, 29: 0.1, 30: 0.02, 59: 0.02, 60: 0.004, 80: 0.0008, 99: 0.0008}),
+        (CODE_CIFAR10, 200, {0: 0.1, 59: 0.1, 60: 0.02, 119: 0.02, 120: 0.004, 160: 0.0008}),
+        (PAPER_IMAGENET, 30, {0: 0.01, 9: 0.01, 10: 0.001, 19: 0.001, 20: 0.0001}),
+        (CODE_IMAGENET, 50, {0: 0.01, 14: 0.01, 15: 0.001, 30: 0.0001, 44: 0.0001, 45: 0.00001}),
+    ],
+)
+def test_schedules_of_paper_and_code(setting: tuple, epochs: int, rates: dict[int, float]) -> None:
+    recipe = setting[1]
+    assert recipe.epochs == epochs
+    assert {epoch: rate(epoch, epochs, recipe) for epoch in rates} == pytest.approx(rates)
+    assert (recipe.momentum, recipe.weight_decay, recipe.decay_norm_bias) == (0.9, 5e-4, True)
+    assert recipe.nesterov == (setting in (CODE_CIFAR10, CODE_IMAGENET))
+
+
+def test_paper_settings_keep_the_size() -> None:
+    method = Rotation(TinyNet(), PAPER_CIFAR10[0], DataInfo(64, 32))
     assert method.views(noise(2), method.draw(2, seeds.generator(0), 0.0))["images"].shape == (8, 3, 32, 32)
     assert PAPER_IMAGENET[0].crop == "resized"
+
+
+def parameters(method: Rotation) -> int:
+    return sum(parameter.numel() for parameter in method.parameters())
+
+
+@pytest.mark.parametrize(("blocks", "total"), [(3, 1_004_484), (4, 1_411_140), (5, 1_817_796)])
+def test_parameters_of_the_nin_form(blocks: int, total: int) -> None:
+    for name in (f"nin{blocks}", f"nin{blocks}avg") if blocks > 3 else ("nin3",):
+        with torch.device("meta"):
+            method = Rotation(encoders.build(name, 32), PAPER_CIFAR10[0], DataInfo(64, 32))
+            maps = method.encoder.maps(torch.zeros(1, 3, 32, 32))
+        assert parameters(method) == total
+        last = 4 if "avg" in name else 8
+        assert [m.shape[-1] for m in maps.values()] == [16, 8, *[last] * (blocks - 2)]
+
+
+@pytest.mark.parametrize(("name", "total"), [("nin4half", 357_668), ("nin4third", 161_102)])
+def test_parameters_of_the_narrow_nin(name: str, total: int) -> None:
+    with torch.device("meta"):
+        assert parameters(Rotation(encoders.build(name, 32), RotationOptions(), DataInfo(64, 32))) == total
+
+
+def test_parameters_of_the_alexnet_form() -> None:
+    with torch.device("meta"):
+        method = Rotation(encoders.build("alexnet", 224), PAPER_IMAGENET[0], DataInfo(64, 224))
+        logits = method.answers(torch.zeros(2, 3, 224, 224))
+    assert parameters(method) == 57_030_724
+    assert logits.shape == (2, 4)
+
+
+def test_the_pool_of_the_alexnet_form_is_the_papers() -> None:
+    maps = torch.rand(2, 5, 13, 13)
+    pooled = torch.nn.functional.max_pool2d(maps, 3, 2)
+    assert torch.equal(hidden_layers(5, 4)[0](maps), pooled)
+    assert pooled.shape[-1] == 6
+
+
+def test_border_crop_leaves_a_frame_out() -> None:
+    pixels = torch.zeros(3, 40, 50, dtype=torch.uint8)
+    pixels[:, 4:-4, 4:-4] = 255
+    images = ImageBatch.of([pixels] * 20)
+    for crop in ("padded", "resized"):
+        method = rotation(border_crop=0.1, crop=crop, crop_pad=0)
+        assert method.views(images, method.draw(20, seeds.generator(0), 0.0))["images"].min() == 1
+        method = rotation(crop=crop, crop_pad=0)
+        assert method.views(images, method.draw(20, seeds.generator(0), 0.0))["images"].min() == 0
+
+
+def test_masked_corners_are_black_under_all_turns() -> None:
+    white = ImageBatch.of(torch.full((2, 3, 32, 32), 255, dtype=torch.uint8))
+    method = rotation(mask_corners=True, crop_pad=0)
+    views = method.views(white, method.draw(2, seeds.generator(0), 0.0))["images"]
+    assert torch.equal(views, views[:1].expand_as(views))
+    assert views[0, 0, 0, 0] == 0
+    assert views[0, 0, 0, 16] == views[0, 0, 16, 31] == views[0, 0, 16, 16] == 1
+    assert views.mean().item() == pytest.approx(math.pi / 4, abs=0.01)
+
+
+def test_blur_and_compression_change_little_and_alike() -> None:
+    plain = rotation(crop_pad=0, flip_p=0)
+    images = smooth_images(3)
+    sharp = plain.views(images, plain.draw(3, seeds.generator(0), 0.0))["images"]
+    for options in ({"blur_p": 1.0}, {"jpeg_p": 1.0}):
+        method = rotation(crop_pad=0, flip_p=0, **options)
+        views = method.views(images, method.draw(3, seeds.generator(0), 0.0))["images"]
+        assert 1e-4 < (views - sharp).abs().mean() < 0.05
+        undone = torch.rot90(views[4:8:2][1], -2, (1, 2))
+        assert (undone - views[4]).abs().mean() < 0.05
+
+
+@pytest.mark.parametrize("wrong", [{"border_crop": 0.5}, {"turns_per_image": 0}, {"sizes": (1.0, 2.0)}])
+def test_options_out_of_range_are_refused_in_one_sentence(wrong: dict) -> None:
+    with pytest.raises(UsageError) as error:
+        RotationOptions(**wrong)
+    assert str(error.value).endswith(".")
+
+
+def test_undecided_images_are_counted() -> None:
+    method = rotation().eval()
+    views = method.views(noise(6), method.draw(6, seeds.generator(0), 0.0))
+    torch.nn.init.zeros_(method.head.weight)
+    torch.nn.init.zeros_(method.head.bias)
+    assert method.held_out(views)["undecided"] == 1
+    torch.nn.init.constant_(method.head.bias[0], 30.0)
+    found = method.held_out(views)
+    assert found["accuracy"] == 0.25
+    assert found["loss"] == pytest.approx(22.5)
 
 
 @pytest.mark.parametrize("trained", [False, True])

@@ -117,3 +117,67 @@ def test_the_mean_of_seeds_adds_both_noises_in_quadrature() -> None:
     expected = (0.52, 0.52 - np.hypot(noise, 0.01), 0.52 + np.hypot(noise, 0.02))
     assert statistics.mean_of_seeds(single) == pytest.approx(expected)
     assert statistics.mean_of_seeds(single[:1]) == pytest.approx(single[0])
+
+
+def test_permutation_of_shares_equals_signs_drawn_image_by_image() -> None:
+    random = np.random.default_rng(6)
+    first, second = random.integers(0, 5, 60) / 4, random.integers(0, 5, 60) / 4
+    difference = first - second
+    signs = random.choice([-1.0, 1.0], (20_000, 60))
+    naive = (np.abs(signs @ difference) >= abs(difference.sum()) - 1e-12).mean()
+    assert statistics.permutation(first, second, seed=0) == pytest.approx(naive, abs=0.015)
+
+
+def test_holm_by_hand() -> None:
+    assert statistics.holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert statistics.holm([0.5, 0.9, 0.001, 0.6]) == pytest.approx([1.0, 1.0, 0.004, 1.0])
+    assert statistics.holm([]) == []
+
+
+PRECISIONS = {(1, 0, 1, 0): 0.848485, (0, 1): 0.5, (1, 1, 0, 0): 1.0, (0, 0, 1): 0.333333}
+
+
+@pytest.mark.parametrize("ranked", PRECISIONS)
+def test_eleven_point_precision_gives_the_printed_values(ranked: tuple[int, ...]) -> None:
+    scores = -np.arange(len(ranked), dtype=float)
+    assert statistics.average_precision(scores, np.array(ranked)) == pytest.approx(
+        PRECISIONS[ranked], abs=1e-6
+    )
+
+
+def test_difficult_objects_are_ignored_and_equal_scores_rank_by_index() -> None:
+    relevant = np.array([-1, 1, -1, 0, 1, 0])
+    assert statistics.average_precision(-np.arange(6.0), relevant) == pytest.approx(0.848485, abs=1e-6)
+    assert statistics.average_precision(np.zeros(4), np.array([1, 0, 1, 0])) == pytest.approx(
+        0.848485, abs=1e-6
+    )
+
+
+def test_eleven_points_equal_the_definition() -> None:
+    random = np.random.default_rng(7)
+    for _ in range(20):
+        scores, relevant = random.random(40), (random.random(40) < 0.3).astype(int)
+        if not relevant.any():
+            continue
+        hits = relevant[np.argsort(-scores)]
+        precision, recall = hits.cumsum() / np.arange(1, 41), hits.cumsum() / hits.sum()
+        points = [max(precision[recall >= r / 10 - 1e-12], default=0.0) for r in range(11)]
+        assert statistics.average_precision(scores, relevant) == pytest.approx(np.mean(points))
+
+
+def test_the_bootstrap_of_precision_repeats_images() -> None:
+    random = np.random.default_rng(8)
+    scores, tags = random.random((60, 3)), (random.random((60, 3)) < 0.4).astype(int)
+    tags[:5, 0] = -1
+    value, low, high = statistics.bootstrap_mean_precision(scores, tags, seed=0, draws=400)
+    assert value == pytest.approx(
+        np.mean([statistics.average_precision(scores[:, c], tags[:, c]) for c in range(3)])
+    )
+    assert low < value < high
+    drawn = []
+    for _ in range(400):
+        pick = random.integers(0, 60, 60)
+        drawn.append(
+            np.mean([statistics.average_precision(scores[pick, c], tags[pick, c]) for c in range(3)])
+        )
+    assert (low, high) == pytest.approx(tuple(np.percentile(drawn, [2.5, 97.5])), abs=0.03)

@@ -4,20 +4,28 @@ Gidaris, Singh, Komodakis, "Unsupervised Representation Learning by Predicting I
 section 3.1 and the released code in its CIFAR-10 pretext configuration: blocks 1 and 2 end with a pool that
 halves the map (of which the stage map is the output), and all later blocks keep it. Made for 32 px; it is the
 same net for larger images, whose maps grow with them.
+
+`nin4avg` and `nin5avg` also end block 3 with a pool (the default of the code's class, which its CIFAR-10 configuration
+turns off); `nin4half` and `nin4third` have a half and a third of the channels (ours, for a CPU).
 """
+
+import re
 
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nolabel.encoders.base import Encoder
 
-PATTERN = r"nin[345]"
+PATTERN = r"nin(3|[45](avg)?)(half|third)?"
 EXAMPLES = ["nin3", "nin4", "nin5"]
 
 
 def build(name: str, size: int) -> "NIN":
     """The network in network called `name`."""
-    return NIN(name, size, blocks=int(name[-1]))
+    found = re.fullmatch(r"nin(\d)(avg)?(half|third)?", name)
+    assert found
+    blocks, average, width = found.groups()
+    return NIN(name, size, int(blocks), average is not None, {None: 1, "half": 2, "third": 3}[width])
 
 
 class NIN(Encoder):
@@ -26,14 +34,16 @@ class NIN(Encoder):
     Initialised as torch's layers are: the released code defines another initialisation and never calls it.
     """
 
-    def __init__(self, name: str, size: int, blocks: int) -> None:
+    def __init__(self, name: str, size: int, blocks: int, pool_third: bool, narrower: int) -> None:
         super().__init__()
-        self.name, self.size, self.dim = name, size, 192
+        wide, middle, narrow = (channels // narrower for channels in (192, 160, 96))
+        self.name, self.size, self.dim = name, size, wide
         self.stages = tuple(f"conv{number}" for number in range(1, blocks + 1))
-        self.conv1 = _block(3, (192, 160, 96), 5, nn.MaxPool2d(3, 2, padding=1))
-        self.conv2 = _block(96, (192, 192, 192), 5, nn.AvgPool2d(3, 2, padding=1))
+        self.conv1 = _block(3, (wide, middle, narrow), 5, nn.MaxPool2d(3, 2, padding=1))
+        self.conv2 = _block(narrow, (wide, wide, wide), 5, nn.AvgPool2d(3, 2, padding=1))
         for stage in self.stages[2:]:
-            self.add_module(stage, _block(192, (192, 192, 192), 3))
+            pool = [nn.AvgPool2d(3, 2, padding=1)] if stage == "conv3" and pool_third else []
+            self.add_module(stage, _block(wide, (wide, wide, wide), 3, *pool))
 
     def maps(self, images: Tensor, standardised: bool = False) -> dict[str, Tensor]:
         x = self.normalised(images, standardised)

@@ -24,6 +24,8 @@ ROWS = 512
 ARMIJO = 1e-4
 SHORTEST = 1e-6
 """step below which rounding, and not the direction, is what stops the descent"""
+FASTEST = 2.0
+"""largest factor by which the next change of a sweep is guessed from the last"""
 REUSED = 4.0
 """a preconditioner serves a λ down to this many times smaller: its factorisation costs as much as many steps"""
 
@@ -203,10 +205,19 @@ def minimise(
 
 
 def sweep(problem: Problem, l2s: Sequence[float], *, tolerance: float) -> Iterator[Fit]:
-    """The minimum at each of `l2s`, largest first, each fit starting from the one before."""
-    theta = None
+    """The minimum at each of `l2s`, largest first, each fit starting where the ones before it point.
+
+    Values of λ in equal ratios give minima whose changes grow or shrink by a nearly constant factor (by that
+    ratio itself where λ is large), so the next change is the last one times the last factor.
+    """
+    start = theta = problem.zero()
+    change = None
     for l2 in l2s:
-        fit, theta = minimise(problem, l2, theta, tolerance=tolerance)
+        fit, new = minimise(problem, l2, start, tolerance=tolerance)
+        moved, size = new - theta, 0.0 if change is None else float(change.square().sum())
+        factor = float((moved * change).sum()) / size if change is not None and size else 0.0
+        theta, change = new, moved
+        start = theta + min(max(factor, 0.0), FASTEST) * moved
         yield fit
 
 

@@ -84,8 +84,8 @@ def k_means(x: np.ndarray, k: int, seed: int, restarts: int) -> np.ndarray:
     """int (n,): the cluster of each row of x (n, D), the best of `restarts` runs from k-means++ centres."""
     from sklearn.cluster import KMeans
 
-    found = KMeans(k, n_init=restarts, max_iter=ITERATIONS, random_state=seed % 2**32)
-    return found.fit(np.ascontiguousarray(x)).labels_
+    found = KMeans(k, max_iter=ITERATIONS, random_state=seed % 2**32).set_params(n_init=restarts)
+    return np.asarray(found.fit(np.ascontiguousarray(x)).labels_)
 
 
 def table(clusters: np.ndarray, labels: np.ndarray) -> np.ndarray:

@@ -14,8 +14,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from nolabel.evaluation.base import Features, Protocol, Result
+from nolabel.evaluation.base import Features, Network, Protocol, Result
 from nolabel.seeds import generator
+from nolabel.views import geometry
 
 EPSILON = 1e-7
 WITHIN = 1e-4
@@ -23,6 +24,7 @@ WITHIN = 1e-4
 COMPARED = 1000
 """images whose stages are compared by CKA"""
 ROWS = 500
+BATCH = 128
 COLLAPSED_SPREAD = 0.05
 """share of the spread of an isotropic cloud below which features are called collapsing (ours)"""
 REDUNDANT_RANK = 0.1
@@ -37,6 +39,10 @@ class DiagnosticsOptions:
     """at most so many images, drawn with the seed"""
     stage: str | None = None
     """None: the pooled vector"""
+    viewed: int = 500
+    """at most so many images are seen in several views, for alignment, view recall and LiDAR"""
+    views: int = 10
+    """random crops and flips of each of them; LiDAR's paper: 50"""
 
 
 class Diagnostics(Protocol):
@@ -62,6 +68,8 @@ class Diagnostics(Protocol):
         }
         if len(subject.values) > 1:
             found |= self._likeness(subject, stage, images[:COMPARED])
+        if subject.network is not None:
+            found |= self._of_views(subject.network, images[: self.options.viewed], seed)
         setting = subject.setting | {
             "stage": stage,
             "values": z.shape[1],
@@ -88,6 +96,29 @@ class Diagnostics(Protocol):
         stages = subject.compute(tuple(subject.values), images)
         z = stages.pop(stage)
         return {f"cka_{name}": cka(x.to(z.device), z) for name, x in stages.items()}
+
+    def _of_views(self, network: Network, images: Tensor, seed: int) -> dict[str, float]:
+        """What needs several views of an image: of the pooled vector."""
+        random = generator(seed, "evaluate", self.protocol, "views")
+        z = torch.stack([_seen(network, images, random) for _ in range(self.options.views)], 1)
+        first, second = z[:, 0], z[:, 1]
+        return {
+            "alignment": alignment(first, second),
+            "view_recall": view_recall(first, second),
+            "lidar": lidar(z),
+        }
+
+
+@torch.no_grad()
+def _seen(network: Network, images: Tensor, random: torch.Generator) -> Tensor:
+    """Vectors (n, D) of one random crop (a fifth of the area or more), mirrored half the time, of each image."""
+    encoder, parts = network.encoder.eval(), []
+    for rows in images.split(BATCH):
+        batch = network.store.batch(rows)
+        boxes = geometry.boxes(geometry.draw_crop(len(rows), random), batch.heights, batch.widths)
+        flip = geometry.draw_flip(len(rows), random)["flip"]
+        parts.append(encoder(geometry.crop_resize(batch, boxes, network.size, flip)).float())
+    return torch.cat(parts)
 
 
 def feature_std(z: Tensor) -> float:

@@ -109,7 +109,8 @@ def _near(test: ImageStore, other: ImageStore) -> tuple[np.ndarray, np.ndarray]:
     """(pairs (P, 2), correlations (P,)) whose thumbnails correlate, as they are, mirrored or turned."""
     asked, known = thumbnails(test), thumbnails(other)
     hashes = difference_hash(known)
-    pairs, values = [np.empty((0, 2), np.int64)], [np.empty(0, np.float32)]
+    pairs: list[np.ndarray] = [np.empty((0, 2), np.int64)]
+    values: list[np.ndarray] = [np.empty(0, np.float32)]
     for variant in (asked, asked.flip(2), *(asked.rot90(k, (1, 2)) for k in range(1, TURNS))):
         of_variant = difference_hash(variant)
         for start in range(0, len(of_variant), ROWS):

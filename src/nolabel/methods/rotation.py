@@ -18,7 +18,7 @@ frozen whitened first convolution, and images of half, three quarters and all of
 
 import math
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from nolabel.data.batch import ImageBatch
 from nolabel.encoders.base import Encoder
 from nolabel.errors import UsageError
+from nolabel.methods import _rotation_picture
 from nolabel.methods._sizes import check_sizes, view_side
 from nolabel.methods.base import DataInfo, Method, Recipe
 from nolabel.views import colour, filters, geometry, jpeg, plain
@@ -102,12 +103,7 @@ CODE_IMAGENET = (PAPER_IMAGENET[0], replace(_SLOW, nesterov=True, drops=(0.3, 0.
 
 
 def rotation_loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Cross-entropy over turns (section 2.1, equations 2 and 3): a mean over images and turns.
-
-    Args:
-        logits: (B, K)
-        labels: int64 (B,) in [0, K)
-    """
+    """Cross-entropy (equations 2 and 3) of logits (B, K) and labels (B,): a mean over images and turns."""
     return F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), labels)
 
 
@@ -121,13 +117,8 @@ def disc(images: Tensor) -> Tensor:
 def attention(features: Tensor, power: float, size: int) -> Tensor:
     """Attention map of a stage (section 3.1, figure 3): sum over channels of |F|^power, over its maximum.
 
-    Args:
-        features: (B, C, h, w)
-        power: 1, 2 and 4 for early, middle and late stages
-        size: side in pixels to which the map is enlarged, bilinearly
-
-    Returns:
-        (B, size, size) in [0, 1]; zero where the whole map is zero.
+    `features` (B, C, h, w) become (B, size, size) in [0, 1], enlarged bilinearly; zero where the whole map is zero.
+    The power is 1, 2 and 4 for early, middle and late stages.
     """
     energy = features.abs().pow(power).sum(1, keepdim=True)
     energy = energy / energy.amax((2, 3), keepdim=True).clamp_min(torch.finfo(energy.dtype).tiny)
@@ -151,6 +142,10 @@ class Rotation(Method):
     recipe = Recipe(batch_size=64, optimizer="adamw", lr=0.002, weight_decay=0.05, stem="whitened",
                     batchnorm="reestimated")  # fmt: skip
     paper = "Gidaris, Singh, Komodakis, ICLR 2018"
+    explained = (
+        "Every image is shown upright, lying on either side, and upside down, and the network names the turn. That "
+        "takes knowing what the things in it are and how they usually stand: no pixel tells, since quarter turns change none."
+    )
     chance = 0.25
 
     def __init__(self, encoder: Encoder, options: RotationOptions, data: DataInfo) -> None:
@@ -239,44 +234,14 @@ class Rotation(Method):
     @torch.no_grad()
     def panel(self, images: ImageBatch, generator: torch.Generator, trained: bool = False) -> "Figure":
         """Each image under all turns; of a trained net also the turn it names and where it looks."""
-        from matplotlib.figure import Figure
-
-        count, size = len(self.turns), self.data.size
+        count, size, training = len(self.turns), self.data.size, self.training
         labels = torch.arange(count, device=images.device).repeat(images.size)
         turned = self.turned(plain.whole(images, size).repeat_interleave(count, 0), labels)
-        rows = images.size * (2 if trained else 1)
-        figure = Figure(figsize=(1.6 * count, 1.8 * rows + 0.6), layout="constrained")
-        axes = figure.subplots(rows, count, squeeze=False)
-        pictures = turned.permute(0, 2, 3, 1).cpu().numpy()
-        for axis, picture in zip(axes[:: rows // images.size].flat, pictures, strict=True):
-            axis.imshow(picture, interpolation="nearest")
-        for axis, turn in zip(axes[0], self.turns, strict=True):
-            axis.set_title(f"turned {45 * turn}°", fontsize=12)
+        shares = looked_at = None
         if trained:
-            self._draw_answers(axes, turned)
-        for axis in axes.flat:
-            axis.set(xticks=[], yticks=[])
-        figure.suptitle("Rotation: which way up was the image?", fontsize=13)
-        return figure
-
-    def _draw_answers(self, axes: Any, turned: Tensor) -> None:
-        """Under each picture the named turn with its probability, and below it a late stage's attention."""
-        training = self.training
-        self.eval()
-        stage = self.encoder.maps(turned)[self.encoder.stages[-2]]
-        answers = self.answers(turned).softmax(1).cpu()
-        self.train(training)
-        looked_at = attention(stage, 2, turned.shape[-1]).cpu().numpy()
-        grey = turned.mean(1).cpu().numpy()
-        for i, answer in enumerate(answers):
-            b, k = divmod(i, len(self.turns))
-            share, named = answer.max(0)
-            right = int(named) == k
-            axes[2 * b, k].set_xlabel(
-                f"{'✓' if right else '✗'} {45 * self.turns[int(named)]}° ({share:.0%})",
-                fontsize=12,
-                color="darkgreen" if right else "darkred",
-            )
-            axes[2 * b + 1, k].imshow(grey[i], cmap="gray", vmin=0, vmax=1)
-            axes[2 * b + 1, k].imshow(looked_at[i], cmap="inferno", alpha=0.6, vmin=0, vmax=1)
-            axes[2 * b + 1, k].set_xlabel("where it looks", fontsize=12)
+            self.eval()
+            shares = self.answers(turned).softmax(1).unflatten(0, (-1, count))
+            late = self.encoder.maps(turned)[self.encoder.stages[-2]]
+            looked_at = attention(late, 2, size).unflatten(0, (-1, count))
+            self.train(training)
+        return _rotation_picture.draw(turned.unflatten(0, (-1, count)), self.turns, shares, looked_at)

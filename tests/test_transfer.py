@@ -1,0 +1,133 @@
+"""Transfer: each set's own metric, multi-label precision, the tests of difference, the summary."""
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from nolabel.data.store import ImageStore
+from nolabel.errors import DataError
+from nolabel.evaluation import transfer
+from nolabel.evaluation.base import Features, Result
+from nolabel.evaluation.statistics import mcnemar_of
+from nolabel.evaluation.transfer import Target, Transferred, of_features
+from small import TinyNet, smooth_images
+
+
+def normal(n: int, d: int, seed: int = 0) -> Tensor:
+    return torch.randn(n, d, generator=torch.Generator().manual_seed(seed))
+
+
+@pytest.mark.parametrize(
+    ("name", "metric"),
+    [
+        ("caltech101.zip", "balanced"),
+        ("/data/Flowers-102", "balanced"),
+        ("cifar100.zip", "top1"),
+        ("cifar10", "top1"),
+        ("VOC2007", "map11"),
+        ("FGVC-Aircraft", "balanced"),
+        ("Oxford-IIIT-Pets", "balanced"),
+        ("rsscn7_satellite.zip", "top1"),
+    ],
+)
+def test_a_set_s_metric_by_its_name(name: str, metric: str) -> None:
+    assert transfer.metric_of(name) == metric
+
+
+def store_of(n: int) -> ImageStore:
+    return ImageStore.of([smooth_images(n, (12, 12)).image(b) for b in range(n)])
+
+
+def target(metric: transfer.Metric, tags: Tensor | None = None) -> Target:
+    return Target("set", store_of(12), metric, tags)
+
+
+def features(x: Tensor, labels: Tensor, cut: int) -> Features:
+    return Features.of("toy", {"pooled": x}, labels, torch.arange(cut), torch.arange(cut, len(x)))
+
+
+@pytest.mark.parametrize("metric", ["top1", "balanced"])
+def test_classes_with_the_set_s_own_metric(metric: transfer.Metric) -> None:
+    labels = (torch.arange(360) % 6).clamp(max=3)
+    x = torch.eye(4)[labels] + 0.5 * normal(360, 4)
+    found = of_features(features(x, labels, 240), target(metric), 0)
+    assert found.result.metric == metric
+    assert found.result.protocol == "transfer"
+    assert found.result.setting["chosen_by"] == metric
+    assert len(found.result.chosen["l2_curve"]) == 45
+    hits, truth = found.correct > 0, labels[240:].numpy()
+    expected = hits.mean() if metric == "top1" else np.mean([hits[truth == c].mean() for c in range(4)])
+    assert found.result.value == pytest.approx(expected)
+    assert (found.labels is None) == (metric == "top1")
+
+
+def test_tags_are_found_and_poisoned_test_images_choose_nothing() -> None:
+    x = normal(300, 6)
+    tags = (x[:, :3] > 0.3).to(torch.int8)
+    tags[::17, 1] = -1
+    labels = torch.full((300,), -1)
+
+    def subject(rows: Tensor) -> Features:
+        names = ("a", "b", "c")
+        return Features.of("toy", {"pooled": rows}, labels, torch.arange(200), torch.arange(200, 300), names)
+
+    found = of_features(subject(x), target("map11", tags), 0)
+    assert found.result.metric == "map11"
+    assert found.result.value > 0.97
+    assert found.result.low <= found.result.value <= found.result.high
+    assert found.correct.mean() > 0.9
+    poisoned = x.clone()
+    poisoned[200:] = 1e6
+    assert of_features(subject(poisoned), target("map11", tags), 0).result.chosen == found.result.chosen
+    with pytest.raises(DataError, match="needs tags"):
+        of_features(subject(x), target("map11"), 0)
+
+
+def test_an_encoder_on_two_sets() -> None:
+    encoder = TinyNet(width=6)
+    images = [smooth_images(60, (12, 12)).image(b) for b in range(60)]
+    classes = Target("classes", ImageStore.of(images, [b % 3 for b in range(60)]), "balanced")
+    tagged = Target("tags", ImageStore.of(images), "map11", (normal(60, 2) > 0).to(torch.int8))
+    found = transfer.transfer(encoder, [classes, tagged], name="tiny")
+    assert [one.data for one in found] == ["classes", "tags"]
+    assert [one.result.metric for one in found] == ["balanced", "map11"]
+    assert all(0 <= one.result.value <= 1 and one.result.n == 12 for one in found)
+
+
+def scored(
+    data: str, metric: str, correct: np.ndarray, value: float, labels: np.ndarray | None = None
+) -> Transferred:
+    return Transferred(
+        data, Result("x", "transfer", metric, value, None, None, len(correct)), correct, labels
+    )
+
+
+def test_the_permutation_test_decides_ties() -> None:
+    random = np.random.default_rng(0)
+    first, second = (random.random(400) < 0.8).astype(float), (random.random(400) < 0.6).astype(float)
+    labels = np.arange(400) % 4
+    pairs = [
+        (scored("a", "top1", first, 0.8), scored("a", "top1", second, 0.6)),
+        (scored("b", "top1", first, 0.8), scored("b", "top1", first, 0.8)),
+        (scored("c", "balanced", first, 0.8, labels), scored("c", "balanced", second, 0.6, labels)),
+        (scored("d", "map11", first * 0.9, 0.8), scored("d", "map11", second * 0.9, 0.6)),
+    ]
+    rows = transfer.compare([a for a, _ in pairs], [b for _, b in pairs], seed=0)
+    assert [row.tied for row in rows] == [False, True, False, False]
+    assert rows[0].p == pytest.approx(mcnemar_of(first > 0, second > 0), abs=0.005)
+    assert rows[1].p == 1
+    assert all(row.low <= row.value <= row.high for row in rows)
+    assert rows[2].value == pytest.approx(first.mean() - second.mean())
+    assert rows[3].value == pytest.approx(0.9 * (first.mean() - second.mean()))
+    assert all(row.adjusted >= row.p for row in rows)
+
+
+def test_the_summary_ranks_and_weighs_by_logits() -> None:
+    def of(*values: float) -> list[Transferred]:
+        return [scored(str(i), "top1", np.zeros(100), value) for i, value in enumerate(values)]
+
+    found = transfer.summary({"a": of(0.9, 0.5, 1.0), "b": of(0.8, 0.5, 0.9)})
+    assert found["a"][0] == pytest.approx((1 + 1.5 + 1) / 3)
+    assert found["b"][0] == pytest.approx((2 + 1.5 + 2) / 3)
+    assert found["a"][1] == pytest.approx((np.log(9) + 0 + np.log(0.995 / 0.005)) / 3)
