@@ -28,7 +28,7 @@ def test_the_commands() -> None:
             "demo",
             "pretrain",
             "evaluate",
-            "check-pretext",
+            "compare", "check-pretext",
             "study",
             "gallery",
             "report",

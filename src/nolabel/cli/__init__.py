@@ -24,6 +24,10 @@ COMMANDS: dict[str, tuple[Group, str]] = {
     "demo": (_LEARN, "Pretrain two methods on demo photographs or your own, and report; about five minutes."),
     "pretrain": (_LEARN, "Learn an encoder from images without labels."),
     "evaluate": (_LEARN, "Measure an encoder on labelled images, beside baselines."),
+    "compare": (
+        _LEARN,
+        "Pretrain several methods on your labelled images, measure them, and say which to take.",
+    ),
     "check-pretext": (_LEARN, "Say whether a method's task fits your images, and whether it has a shortcut."),
     "study": (_LEARN, "Repeat SimCLR's study of augmentations or of the projection head on your images."),
     "gallery": (_LOOK, "Draw every method's task from your own images, on one page."),

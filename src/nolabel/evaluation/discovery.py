@@ -58,6 +58,7 @@ class Discovery(Protocol):
     options: DiscoveryOptions
     protocol: ClassVar[str] = "discovery"
     needs = "encoder"
+    baseline_seeds = 1
 
     def run(self, subject: Features, seed: int) -> list[Result]:
         """Area under purity against coverage (whole, and up to one half), and the share that was verified.
@@ -215,10 +216,11 @@ def area(purity: np.ndarray, coverage: np.ndarray, most: float = 1.0) -> float:
 
 
 def _bootstrap_area(purities: np.ndarray, clusters: np.ndarray, most: float, seed: int) -> Interval:
+    """The area with resampled clusters; these cover less than all do, so their mean is moved onto the value."""
     value = area(*purity_coverage(purities, clusters), most)
     if not len(clusters):
         return Interval(value, value, value)
     picks = np.random.default_rng(seed).integers(0, len(clusters), (DRAWS, len(clusters)))
     drawn = [area(*purity_coverage(purities[pick], clusters[pick]), most) for pick in picks]
-    low, high = np.percentile(drawn, [2.5, 97.5])
+    low, high = np.clip(np.percentile(np.array(drawn) - np.mean(drawn) + value, [2.5, 97.5]), 0, most)
     return Interval(value, float(low), float(high))

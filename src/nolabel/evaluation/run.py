@@ -5,6 +5,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from nolabel import catalog, runs
@@ -86,11 +87,24 @@ def evaluate_encoder(
                 baseline, encoder, store, division, size=size, values=values, seed=seed, progress=progress
             )
         )
-        for measure, mine in compared:
-            subjects = [one for one in found if measure.needs == "features" or one.network is not None]
-            of_seeds = [_run(measure, one, seed, common) for one in subjects[: measure.baseline_seeds]]
-            if of_seeds:
-                results += over_seeds(of_seeds) + differences(mine, of_seeds, truth, seed)
+        results += _beside(found, compared, truth, seed, common)
+    return results
+
+
+def _beside(
+    found: Sequence[Features],
+    compared: Sequence[tuple[Protocol, list[Result]]],
+    truth: np.ndarray,
+    seed: int,
+    common: dict[str, Any],
+) -> list[Result]:
+    """One baseline (a subject for each of its seeds) under each protocol, and the encoder's difference from it."""
+    results = []
+    for measure, mine in compared:
+        subjects = [one for one in found if measure.needs == "features" or one.network is not None]
+        of_seeds = [_run(measure, one, seed, common) for one in subjects[: measure.baseline_seeds]]
+        if of_seeds:
+            results += over_seeds(of_seeds) + differences(mine, of_seeds, truth, seed)
     return results
 
 

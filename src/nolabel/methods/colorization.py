@@ -111,7 +111,7 @@ class Colorization(Method):
             layers += [nn.Upsample((side, side), mode="bilinear"), nn.Conv2d(WIDTH, WIDTH, 3, padding=1),
                        nn.BatchNorm2d(WIDTH), nn.ReLU()]  # fmt: skip
         layers += [nn.Upsample((self.target, self.target), mode="bilinear"), nn.Conv2d(WIDTH, outputs, 1)]
-        nn.init.normal_(layers[-1].weight, std=1e-3)  # type: ignore[arg-type]
+        nn.init.normal_(layers[-1].weight, std=0.03)  # type: ignore[arg-type]
         nn.init.zeros_(layers[-1].bias)  # type: ignore[arg-type]
         self.head = nn.Sequential(*layers)
 

@@ -144,7 +144,7 @@ class Rotation(Method):
     paper = "Gidaris, Singh, Komodakis, ICLR 2018"
     explained = (
         "Every image is shown upright, lying on either side, and upside down, and the network names the turn. That "
-        "takes knowing what the things in it are and how they usually stand: no pixel tells, since quarter turns change none."
+        "takes knowing what things are and how they usually stand: no pixel tells, since quarter turns change none."
     )
     chance = 0.25
 
