@@ -234,9 +234,9 @@ def test_border_crop_leaves_a_frame_out() -> None:
     images = ImageBatch.of([pixels] * 20)
     for crop in ("padded", "resized"):
         method = rotation(border_crop=0.1, crop=crop, crop_pad=0)
-        assert method.views(images, method.draw(20, seeds.generator(0), 0.0))["images"].min() == 1
+        assert method.views(images, method.draw(20, seeds.generator(0), 0.0))["images"].min() > 0.999
         method = rotation(crop=crop, crop_pad=0)
-        assert method.views(images, method.draw(20, seeds.generator(0), 0.0))["images"].min() == 0
+        assert method.views(images, method.draw(20, seeds.generator(0), 0.0))["images"].min() < 0.5
 
 
 def test_masked_corners_are_black_under_all_turns() -> None:
