@@ -29,12 +29,12 @@ def test_equal_to_a_file_of_the_same_quality(quality: int, sides: tuple[int, int
     )
     for given, mine in zip(images, found, strict=True):
         file = io.BytesIO()
-        array = (given * 255).byte().permute(1, 2, 0).numpy()
+        array = (given * 255).round().byte().permute(1, 2, 0).numpy()
         Image.fromarray(array).save(file, "jpeg", quality=quality, subsampling=0)
         theirs = np.asarray(Image.open(file)).astype(float)
         difference = np.abs(theirs - mine.permute(1, 2, 0).numpy() * 255)
-        assert difference.mean() < 0.7
-        assert np.abs(theirs - array).mean() > 3 * difference.mean() or quality == 95
+        assert difference.mean() < 1.2
+        assert np.abs(theirs - array.astype(float)).mean() > 3 * difference.mean()
 
 
 def test_only_the_drawn_images_change_and_constant_ones_hardly() -> None:

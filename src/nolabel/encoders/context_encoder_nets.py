@@ -167,8 +167,9 @@ class Decoder(nn.Module):
         self.blocks, self.last = nn.ModuleList(blocks), last
         outs = [block[0].out_channels for block in blocks]
         self.laterals = nn.ModuleList(
-            nn.Conv2d(into, out, 1, bias=False) for into, out in zip(skipped, outs, strict=False)
-        )  # type: ignore[arg-type]
+            nn.Conv2d(into, out, 1, bias=False)  # type: ignore[arg-type]
+            for into, out in zip(skipped, outs, strict=False)
+        )
 
     def forward(self, x: Tensor, skips: list[Tensor]) -> Tensor:
         for index, block in enumerate(self.blocks):
@@ -181,7 +182,7 @@ class Decoder(nn.Module):
 def decoder(encoder: Encoder, start: int, side: int, skipped: tuple[int, ...] = ()) -> Decoder:
     """The decoder for `encoder` from maps of `start` px to an image of `side` px: the paper's for its own nets.
 
-    Scaled: doublings of 256, 128, 64, 32, 32 … channels, then a 3×3 convolution. `context_encoder_inpainting` (released
+    Scaled: doublings of 256 to 128, 64, 32, 16 channels, then a 3×3 convolution. `context_encoder_inpainting` (released
     code): doublings to 256, 128, 64 channels, the last straight to colours. `context_encoder_features` (section 3.1):
     five 5×5 up-convolutions from n to 2n - 1.
     """
@@ -197,7 +198,7 @@ def decoder(encoder: Encoder, start: int, side: int, skipped: tuple[int, ...] = 
         net = Decoder(blocks, nn.ConvTranspose2d(widths[-1], 3, 4, 2, 1), side, skipped)
         _initialise(net)
         return net
-    widths = tuple(max(32, width >> i) for i in range(doublings + 1))
+    widths = tuple(max(16, width >> i) for i in range(doublings + 1))
     blocks = [_doubling(a, b, bias=False) for a, b in itertools.pairwise(widths)]
     return Decoder(blocks, nn.Conv2d(widths[-1], 3, 3, padding=1), side, skipped)
 

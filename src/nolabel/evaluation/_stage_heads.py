@@ -53,7 +53,7 @@ def stage_heads(
         for setting in settings:
             with seeded(seed, "evaluate", "head", stage):
                 module = build(shape, len(subject.class_names))
-            module = module.to(images.device, memory_format=torch.channels_last)
+            module = module.to(images.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
             heads.append(StageHead(stage, setting, module))
     return heads
 

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -62,13 +63,11 @@ def pair_up(folders: Sequence[Path], store: ImageStore, seed: int) -> None:
 
 def _read(folder: Path) -> list[Result]:
     """The run's own top-1 results with their predictions."""
-    rows = [
-        Result(**(row | {"seeds": tuple(row.get("seeds", ()))})) for row in read_rows(folder / EVALUATION)
-    ]
+    rows = [Result(**{**row, "seeds": tuple(row["seeds"])}) for row in read_rows(folder / EVALUATION)]
     with np.load(folder / PREDICTIONS) as held:
         kept = {name: held[name] for name in held.files}
     own = _top1(rows, subject_of(folder))
-    return [Result(**{**vars(row), "predictions": kept[row.protocol]}) for row in own if row.protocol in kept]
+    return [replace(row, predictions=kept[row.protocol]) for row in own if row.protocol in kept]
 
 
 def _top1(results: Sequence[Result], subject: str) -> list[Result]:

@@ -78,8 +78,8 @@ class Method(nn.Module, ABC):
     """scaled defaults; the file's header gives the paper's values with their section"""
     paper: ClassVar[str]
     """authors, venue and year"""
-    chance: ClassVar[float | None] = None
-    """accuracy of guessing at the pretext task, or None where there is no such number"""
+    chance: float | None = None
+    """accuracy of guessing at the pretext task, or None where there is no such number; it may follow the options"""
 
     explained: ClassVar[str] = ""
     """one paragraph for a reader who is new to it: the task, and what solving it takes"""

@@ -92,6 +92,8 @@ class Colorization(Method):
         "blue: to colour a thing one must know what it is. It chooses among 313 colours at every place, since the "
         "mean of several likely colours would be a dull brown."
     )
+    classes: Tensor
+    weights: Tensor
     undefended = {"rebalance": 1.0, "colour_mask": False}
 
     def __init__(self, encoder: Encoder, options: ColorizationOptions, data: DataInfo) -> None:

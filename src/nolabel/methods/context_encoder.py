@@ -126,6 +126,7 @@ class ContextEncoder(Method):
         "their average, which is blurred; a second net that tells painted from real makes it choose one."
     )
     undefended = {"skip_connections": True, "loss_region": "whole", "bottleneck": "none"}
+    rim: Tensor
 
     def __init__(self, encoder: Encoder, options: ContextEncoderOptions, data: DataInfo) -> None:
         super().__init__(encoder, options, data)
@@ -228,8 +229,9 @@ class ContextEncoder(Method):
         }
         found: dict[str, float] = {}
         for name, guess in guesses.items():
-            units = [(pixels - centre) / spread for pixels in (guess, truth)]
-            found[f"{name}loss"] = reconstruction_loss(*units, weights, self.options.reconstruction).item()
+            painted, wanted = (guess - centre) / spread, (truth - centre) / spread
+            loss = reconstruction_loss(painted, wanted, weights, self.options.reconstruction)
+            found[f"{name}loss"] = loss.item()
             found |= {name + key: value for key, value in measures(guess, truth, hidden).items()}
         return found
 

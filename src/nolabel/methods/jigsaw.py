@@ -102,6 +102,8 @@ class Jigsaw(Method):
         "network must know both, because it sees each tile alone. Small gaps between the tiles keep it from matching "
         "edges, as one does with a real puzzle."
     )
+    orders: Tensor
+    """int64 (K, n): the permutations"""
     undefended = {"gap": False, "tile_norm": "none", "channel_jitter": 0, "grey_p": 0.0}
 
     def __init__(self, encoder: Encoder, options: JigsawOptions, data: DataInfo) -> None:

@@ -37,12 +37,12 @@ def jpeg(images: Tensor, drawn: dict[str, Tensor]) -> Tensor:
     height, width = images.shape[-2:]
     padded = F.pad(images, (0, -width % 8, 0, -height % 8), mode="replicate")
     ycc = torch.einsum("ck,bkhw->bchw", images.new_tensor(TO_YCC), 255 * padded)
-    ycc = ycc - images.new_tensor((128, 0, 0)).view(3, 1, 1)
+    ycc = ycc.round() - images.new_tensor((128, 0, 0)).view(3, 1, 1)
     blocks = ycc.unflatten(3, (-1, 8)).unflatten(2, (-1, 8)).transpose(3, 4)
     cosines, steps = _cosines().to(images), _steps(drawn["quality"]).to(images)[:, :, None, None]
     kept = (cosines @ blocks @ cosines.T / steps).round() * steps
     back = (cosines.T @ kept @ cosines).transpose(3, 4).flatten(4, 5).flatten(2, 3)
-    back = back + images.new_tensor((128, 0, 0)).view(3, 1, 1)
+    back = back.round() + images.new_tensor((128, 0, 0)).view(3, 1, 1)
     rgb = torch.einsum("ck,bkhw->bchw", images.new_tensor(TO_RGB), back).round().clamp(0, 255) / 255
     return torch.where(per_image(drawn["jpeg"], images), rgb[..., :height, :width], images)
 
