@@ -249,6 +249,7 @@ def encoder() -> Encoder:
     return build("resnet10", 8).eval()
 
 
+@pytest.mark.slow
 def test_evaluate_measures_random_weights_beside_a_head_and_no_pixels(encoder: Encoder) -> None:
     found = evaluate_encoder(
         encoder, store_of(60, size=8), protocols=[MLP(QUICK)], baselines=("random", "pixels"), name="mine"
@@ -263,6 +264,7 @@ def test_evaluate_measures_random_weights_beside_a_head_and_no_pixels(encoder: E
     assert found[4].setting["test"] == "exact McNemar"
 
 
+@pytest.mark.slow
 def test_the_supervised_baseline_is_measured_where_features_are(
     encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

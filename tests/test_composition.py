@@ -1,0 +1,56 @@
+"""SimCLR's study: one branch stays as it is, the other changes by what was asked, and the heat-map shows it."""
+
+import math
+
+import pytest
+import torch
+
+from nolabel.data.batch import ImageBatch
+from nolabel.encoders.base import build
+from nolabel.methods.base import DataInfo
+from nolabel.studies.composition import OPERATIONS, Composition, CompositionOptions
+from nolabel.studies.picture import heat_map
+from nolabel.studies.run import augmentations
+
+
+def made(first: str, second: str) -> Composition:
+    torch.manual_seed(0)
+    options = CompositionOptions(first, second)  # type: ignore[arg-type]
+    return Composition(build("resnet10", 16), options, DataInfo(32, 16))
+
+
+def some(n: int) -> ImageBatch:
+    return ImageBatch.of(torch.randint(256, (n, 3, 20, 24), dtype=torch.uint8))
+
+
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_only_one_branch_is_changed(operation: str) -> None:
+    method, images = made(operation, operation), some(6)
+    drawn = method.draw(6, torch.Generator().manual_seed(0), 0.0)
+    views = method.views(images, drawn)["views"].unflatten(0, (6, 2))
+    plain = made("noise", "noise").views(images, drawn)["views"].unflatten(0, (6, 2))[:, 0]
+    assert torch.equal(views[:, 0], plain)
+    assert not torch.allclose(views[:, 1], plain, atol=1e-3) or operation == "blur"
+    assert views.min() >= 0
+    assert views.max() <= 1 + 1e-6
+
+
+def test_the_grid_is_the_papers_and_starts_with_single_operations() -> None:
+    cells = list(augmentations())
+    assert len(cells) == 49
+    assert all(cell.row == cell.column for cell in cells[:7])
+    assert len({cell.name for cell in cells}) == 49
+
+
+def test_the_loss_of_equal_outputs_is_the_closed_form() -> None:
+    method = made("crop", "colour")
+    for parameter in method.head.parameters():
+        torch.nn.init.zeros_(parameter)
+    views = method.views(some(8), method.draw(8, torch.Generator().manual_seed(0), 0.0))
+    assert method(views)["loss"].item() == pytest.approx(method.chance_loss(8), rel=1e-3)
+    assert method.chance_loss(8) == pytest.approx(math.log(15))
+
+
+def test_a_heat_map_may_have_holes() -> None:
+    picture = heat_map({("crop", "crop"): 0.5, ("crop", "colour"): 0.6}, OPERATIONS, "study")
+    assert picture.lstrip().startswith(b"<?xml")
