@@ -100,7 +100,7 @@ def test_a_file_gives_what_the_encoder_gives_and_is_left_as_it_was(encoder: Enco
 def test_a_changed_encoder_voids_the_results(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:
     digests = iter(["before", "after"])
     monkeypatch.setattr(run, "encoder_digest", lambda _: next(digests))
-    with pytest.raises(RunError, match="changed while it was evaluated"):
+    with pytest.raises(RunError, match="changed under evaluation"):
         evaluate_encoder(encoder, store_of(), protocols=("knn",), baselines=())
 
 

@@ -40,8 +40,7 @@ def evaluate_encoder(
 ) -> list[Result]:
     """Results of an encoder and of the baselines under each protocol, and their paired differences.
 
-    Without labels, label-free diagnostics alone (`setting["labels"]` says so). The encoder is in evaluation
-    mode afterwards, and otherwise as it was.
+    Without labels, label-free diagnostics alone. The encoder is in evaluation mode afterwards, else as it was.
 
     Args:
         source: a run folder, an encoder file, or an encoder.
@@ -77,17 +76,15 @@ def evaluate_encoder(
     own_results = [_run(measure, own, seed, common) for measure in measures]
     if encoder_digest(encoder) != before:
         raise RunError(
-            f"The encoder {subject} changed while it was evaluated, so its results are void: report this."
+            f"The encoder {subject} changed under evaluation, so its results are void: report this."
         )
     compared = [(m, own) for m, own in zip(measures, own_results, strict=True) if m.labelled]
     results, truth = [row for rows in own_results for row in rows], store.labels[division.test].numpy()
     for baseline in baselines if any(m.baseline_seeds for m, _ in compared) else ():
-        found = list(
-            _baselines.features(
-                baseline, encoder, store, division, size=size, values=values, seed=seed, progress=progress
-            )
+        found = _baselines.features(
+            baseline, encoder, store, division, size=size, values=values, seed=seed, progress=progress
         )
-        results += _beside(found, compared, truth, seed, common)
+        results += _beside(list(found), compared, truth, seed, common)
     return results
 
 

@@ -24,14 +24,11 @@ from typing import TYPE_CHECKING, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
+from nolabel import distributed
 from nolabel.data.batch import ImageBatch
 from nolabel.encoders.base import Encoder
 from nolabel.errors import UsageError
-from nolabel.methods import _simclr_picture
-from nolabel.methods._contrastive import Rival, against, mean_over_pairs, rival_loss, similarities
-from nolabel.methods._extras import apply_extras, check_extras, draw_extras
 from nolabel.methods._sizes import check_sizes, view_side
 from nolabel.methods.base import DataInfo, Method, Recipe
 from nolabel.views import colour, filters, geometry, plain
@@ -39,6 +36,9 @@ from nolabel.views.fused import simclr_view
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+MASKED = -1e9
+"""stands for minus infinity; finite, so that nothing subtracts infinities where an image has no negatives"""
 
 
 @dataclass(frozen=True)
@@ -55,40 +55,16 @@ class SimCLROptions:
     """shares of the run after which the next of `sizes` begins"""
     crop_min: float = 0.2
     """smallest crop, as a share of the image's area (paper 0.08)"""
-    aspect: tuple[float, float] = (0.75, 1.3333)
-    """limits of a crop's width over its height"""
     flip_p: float = 0.5
     """probability of a horizontal flip"""
     colour_strength: float = 0.5
     """scales the jitter of brightness, contrast, saturation (0.8) and hue (0.2); paper 1, CIFAR-10 0.5"""
     jitter_p: float = 0.8
     """probability of the colour jitter"""
-    brightness: Literal["multiply", "add"] = "multiply"
-    """how the jitter changes the brightness (paper's listing: add; its later code: multiply)"""
-    jitter_order: Literal["random", "fixed"] = "random"
-    """order of brightness, contrast, saturation and hue (paper's listing: fixed)"""
     grey_p: float = 0.1
     """probability of losing the colour (paper 0.2)"""
     blur_p: float = 0.0
     """probability of a Gaussian blur, kernel a tenth of the side (paper 0.5, CIFAR-10 none)"""
-    blur_sigma: tuple[float, float] = (0.1, 2.0)
-    """limits of the blur's width in pixels"""
-    blur_scope: Literal["image", "batch"] = "image"
-    """whether each view draws its width, or all images of a step share one a view (released code)"""
-    extra_ops: tuple[str, ...] = ()
-    """further distortions, each on half of the views: cutout, sobel, noise, rotate, solarise (paper: none)"""
-    asymmetric: bool = False
-    """whether the first view of each image is only cropped and flipped (the paper's study of distortions)"""
-    loss: Literal[
-        "ntxent", "dcl", "dclw", "nt_logistic", "nt_logistic_semihard", "margin", "margin_semihard"
-    ] = "ntxent"
-    """`ntxent` (paper), the losses of its table 4, or decoupled ones, which suit batches below 128"""
-    margin: float = 0.4
-    """of the margin losses"""
-    negatives: Literal["both_views", "other_view"] = "both_views"
-    """the other images' views that must be far: all, or only those in the partner's place (table 4)"""
-    normalise: bool = True
-    """cosines, or inner products (table 5, with temperatures of 10 and 100)"""
     head: Literal["mlp2_bn", "mlp2", "mlp3_bn", "linear", "none"] = "mlp2_bn"
     """layers of g: the paper's `mlp2`, its code's `mlp3_bn`, or simpler ones"""
     head_hidden: int = 512
@@ -99,8 +75,6 @@ class SimCLROptions:
     """BatchNorm statistics over all views together or view by view"""
     loss_scale: Literal["mean", "sum_of_means"] = "mean"
     """`sum_of_means`: twice the paper's loss, as the released code computes it"""
-    grad_cache: int = 0
-    """views in one forward pass, computed again in the backward pass to save memory; 0: all, computed once"""
 
     def __post_init__(self) -> None:
         if self.views < 2 or self.temperature <= 0 or not 0 < self.crop_min <= 1:
@@ -109,7 +83,6 @@ class SimCLROptions:
                 f"crop_min in (0, 1] (not {self.crop_min})."
             )
         check_sizes(self.sizes, self.size_changes)
-        check_extras(self.extra_ops)
 
 
 _STUDY = SimCLROptions(
@@ -126,18 +99,40 @@ PAPER_CIFAR10 = (
 """appendix B.9: ResNet-50 with the small stem, the best of its grid; the rule of the rate is the code's"""
 
 
-def nt_xent(
-    z: Tensor, temperature: float, other_view: bool = False, normalise: bool = True
-) -> Tensor:
+def similarities(z: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+    """Cosines over the temperature of each view with its own image's views, and with those of other images.
+
+    z is (n, V, d), V views of each image of this process. Returns `positive` (n, V, V) and `negative`
+    (n, V, M, V) with M the images of all processes, in which the image's own views are `MASKED`; both are at
+    least float32, whatever z is.
+    """
+    n, views, _ = z.shape
+    with torch.autocast(z.device.type, enabled=False):
+        u = F.normalize(z.to(torch.promote_types(z.dtype, torch.float32)), dim=-1)
+        everyone = distributed.gather(u)
+        positive = u @ u.mT / temperature
+        negative = (u.flatten(0, 1) @ everyone.flatten(0, 1).T / temperature).view(n, views, -1, views)
+    images = torch.arange(len(everyone), device=z.device)
+    own = images[distributed.rank() * n + images[:n], None] == images
+    return positive, negative.masked_fill(own[:, None, :, None], MASKED)
+
+
+def mean_over_pairs(values: Tensor) -> Tensor:
+    """Mean of (n, V, V) over the ordered pairs of two different views of one image."""
+    n, views, _ = values.shape
+    same = torch.eye(views, dtype=torch.bool, device=values.device)
+    return values.masked_fill(same, 0).sum() / (n * views * (views - 1))
+
+
+def nt_xent(z: Tensor, temperature: float) -> Tensor:
     """NT-Xent (section 2.1, equation 1), normalised temperature-scaled cross-entropy, over V views an image.
 
     For views v and w of one image: -log of exp(s_vw) over exp(s_vw) plus the sum of exp(s) over all views of
     other images; then the mean over all ordered pairs (v, w). With V = 2 the denominator has the
-    paper's 2N - 1 terms. z is (n, V, d) of this process; the negatives come from all processes. With `other_view`
-    they are only the views in the place of w.
+    paper's 2N - 1 terms. z is (n, V, d) of this process; the negatives come from all processes.
     """
-    positive, negative = similarities(z, temperature, normalise)
-    others = against(negative, other_view).logsumexp(-1)
+    positive, negative = similarities(z, temperature)
+    others = negative.flatten(2).logsumexp(-1, keepdim=True)
     return mean_over_pairs(torch.logaddexp(positive, others) - positive)
 
 
@@ -199,64 +194,39 @@ class SimCLR(Method):
         o, count = self.options, n * self.options.views
         size = view_side(self.data.size, o.sizes, o.size_changes, progress)
         weak, hue = 0.8 * o.colour_strength, 0.2 * o.colour_strength
-        flat = {
-            **geometry.draw_crop(count, generator, area=(o.crop_min, 1.0), aspect=o.aspect),
+        per_view = {
+            **geometry.draw_crop(count, generator, area=(o.crop_min, 1.0)),
             **geometry.draw_flip(count, generator, o.flip_p),
-            **colour.draw_jitter(count, generator, weak, weak, weak, hue, o.jitter_p, o.brightness == "add"),
+            **colour.draw_jitter(count, generator, weak, weak, weak, hue, o.jitter_p),
             **colour.draw_grey(count, generator, o.grey_p),
         }
         if o.blur_p:
-            flat |= filters.draw_blur(count, generator, o.blur_sigma, o.blur_p)
-        flat |= draw_extras(count, generator, o.extra_ops)
-        drawn = {name: t.unflatten(0, (n, o.views)) for name, t in flat.items()}
-        if o.jitter_order == "fixed":
-            drawn["order"] = torch.arange(4).expand_as(drawn["order"])
-        if o.blur_p and o.blur_scope == "batch":
-            drawn["sigma"] = drawn["sigma"][:1].expand(n, -1)
-        if o.asymmetric:
-            for name in {"jitter", "grey", "blur", *(f"extra_{extra}" for extra in o.extra_ops)} & drawn.keys():
-                drawn[name][:, 0] = False
-        return {"size": torch.tensor(size)} | drawn
+            per_view |= filters.draw_blur(count, generator, p=o.blur_p)
+        return {"size": torch.tensor(size)} | {k: v.unflatten(0, (n, o.views)) for k, v in per_view.items()}
 
     def views(self, images: ImageBatch, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
         """`views` (B V, 3, s, s): the V views of an image are adjacent."""
         per_view = {name: t.flatten(0, 1) for name, t in drawn.items() if t.ndim}
         repeated = images.take(torch.arange(images.size).repeat_interleave(self.options.views))
-        views = simclr_view(repeated, per_view, int(drawn["size"]))
-        return {"views": apply_extras(views, per_view, self.options.extra_ops)}
+        return {"views": simclr_view(repeated, per_view, int(drawn["size"]))}
 
     def embed(self, views: Tensor) -> tuple[Tensor, Tensor]:
         """h (n, V, dim) and z (n, V, out) of `views` (n V, 3, s, s)."""
         count = self.options.views
         if self.options.bn_views == "joint":
-            h = self._encode(views)
+            h = self.encoder(views)
             return h.unflatten(0, (-1, count)), self.head(h).unflatten(0, (-1, count))
-        h = [self._encode(views[v::count]) for v in range(count)]
+        h = [self.encoder(views[v::count]) for v in range(count)]
         return torch.stack(h, 1), torch.stack([self.head(part) for part in h], 1)
 
-    def _encode(self, views: Tensor) -> Tensor:
-        if not self.options.grad_cache:
-            return self.encoder(views)
-        parts = views.split(self.options.grad_cache)
-        return torch.cat([checkpoint(self.encoder, part, use_reentrant=False) for part in parts])
-
     def forward(self, views: dict[str, Tensor]) -> dict[str, Tensor]:
-        o, (h, z) = self.options, self.embed(views["views"])
-        other_view = o.negatives == "other_view"
-        if o.loss == "ntxent":
-            loss = nt_xent(z, o.temperature, other_view, o.normalise)
-        else:
-            loss = rival_loss(z, Rival(o.loss, o.temperature, o.margin, other_view, o.normalise))
+        h, z = self.embed(views["views"])
+        loss = self.scale * nt_xent(z, self.options.temperature)
         spread = F.normalize(h.detach().float(), dim=-1).flatten(0, 1).std(0).mean() * h.shape[-1] ** 0.5
-        return {"loss": self.scale * loss, **retrieval(z.detach()), "h_std": spread}
+        return {"loss": loss, **retrieval(z.detach()), "h_std": spread}
 
-    def chance_loss(self, images: int) -> float | None:
-        o, others = self.options, images - 1
-        others *= o.views if o.negatives == "both_views" else 1
-        if o.loss in ("nt_logistic", "nt_logistic_semihard", "margin_semihard"):
-            return None
-        forms = {"ntxent": math.log(1 + others), "margin": o.margin}
-        return self.scale * forms.get(o.loss, math.log(others))
+    def chance_loss(self, images: int) -> float:
+        return self.scale * math.log(1 + self.options.views * (images - 1))
 
     @torch.no_grad()
     def held_out(self, views: dict[str, Tensor]) -> dict[str, float]:
@@ -266,5 +236,18 @@ class SimCLR(Method):
 
     def panel(self, images: ImageBatch, generator: torch.Generator, trained: bool = False) -> "Figure":
         """Each image (rows) and the views that must find each other."""
-        views = self.views(images, self.draw(images.size, generator, progress=0.999))["views"]
-        return _simclr_picture.draw(plain.whole(images, self.data.size), views.unflatten(0, (images.size, -1)))
+        from matplotlib.figure import Figure
+
+        rows, columns = images.size, self.options.views + 1
+        views = self.views(images, self.draw(rows, generator, progress=0.999))["views"]
+        whole = plain.whole(images, self.data.size)[:, None]
+        pictures = torch.cat([whole, views.unflatten(0, (rows, -1))], 1).permute(0, 1, 3, 4, 2)
+        figure = Figure(figsize=(1.5 * columns, 1.5 * rows + 0.8), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False)
+        for axis, picture in zip(axes.flat, pictures.flatten(0, 1).cpu().numpy(), strict=True):
+            axis.imshow(picture, interpolation="nearest")
+            axis.set_axis_off()
+        for column, axis in enumerate(axes[0]):
+            axis.set_title(f"view {column}" if column else "image", fontsize=12)
+        figure.suptitle("SimCLR: the views of one image must find each other", fontsize=13)
+        return figure
