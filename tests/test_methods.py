@@ -250,7 +250,9 @@ def test_options_are_documented_and_have_defaults(name: str) -> None:
 def test_file_reads_like_its_paper(name: str) -> None:
     kind = load(name)
     assert kind.__bases__ == (Method,), "an implemented method is never overridden: share by calling"
-    assert len(source_of(name).read_text().splitlines()) <= 260, "a file reads like its paper in about 250 lines"
+    assert len(source_of(name).read_text().splitlines()) <= 260, (
+        "a file reads like its paper in about 250 lines"
+    )
     assert catalog.summary("methods", name).endswith(("?", "."))
     assert kind.paper[-4:].isdigit()
     assert isinstance(kind.recipe, Recipe)
