@@ -29,7 +29,7 @@ def test_votes_overflow_nowhere() -> None:
     assert knn.votes(torch.tensor([[1.0, -1.0]]), torch.tensor([[0, 1]]), 2, 1e-4).isfinite().all()
 
 
-@pytest.mark.parametrize(("bank", "k"), [(1000, 1), (1000, 5), (1003, 20), (300, 200), (7, 7)])
+@pytest.mark.parametrize(("bank", "k"), [(1000, 1), (3003, 5), (2048, 20), (2500, 200), (7, 7)])
 def test_the_search_is_exact(bank: int, k: int) -> None:
     random = torch.Generator().manual_seed(0)
     x, q = torch.randn(bank, 12, generator=random), torch.randn(300, 12, generator=random)

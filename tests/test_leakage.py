@@ -34,6 +34,7 @@ CHANGES = {
     "turned": lambda image: image.rot90(1, (1, 2)),
     "upside down": lambda image: image.rot90(2, (1, 2)),
     "saved again": jpeg,
+    "mirrored and saved again": lambda image: jpeg(image.flip(2)),
     "brighter": lambda image: brighter(image, 1.1),
     "darker": lambda image: brighter(image, 0.9),
 }
