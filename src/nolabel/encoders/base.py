@@ -1,7 +1,9 @@
 """The contract of an encoder, and how one is built from its name."""
 
+import contextlib
 import re
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +58,27 @@ class Encoder(nn.Module, ABC):
     @abstractmethod
     def stem(self) -> nn.Conv2d:
         """The first convolution: its filters are drawn in the report and may be whitened."""
+
+
+@contextlib.contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Within it, `module` is in evaluation mode; afterwards it is in the mode that it was in."""
+    training = module.training
+    module.eval()
+    try:
+        yield
+    finally:
+        module.train(training)
+
+
+@torch.no_grad()
+def map_shapes(encoder: Encoder, size: int) -> list[tuple[int, int]]:
+    """(channels, side) of every stage for square images of `size` px, in depth order; the encoder stays as it is."""
+    with evaluating(encoder):
+        maps = encoder.maps(
+            torch.zeros(1, 3, size, size, device=encoder.mean.device, dtype=encoder.mean.dtype)
+        )
+    return [(value.shape[1], value.shape[2]) for value in maps.values()]
 
 
 def build(name: str, size: int) -> Encoder:

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nolabel.encoders.alexnet import AlexNet, Form
-from nolabel.encoders.base import Encoder
+from nolabel.encoders.base import Encoder, map_shapes
 from nolabel.errors import UsageError
 
 Kind = Literal["channel_fc", "fc", "none"]
@@ -224,7 +224,7 @@ class Painter(nn.Module):
     ) -> None:
         super().__init__()
         self.size, self.window = size, window
-        *earlier, (channels, side) = _map_shapes(encoder, size)
+        *earlier, (channels, side) = map_shapes(encoder, size)
         shape = SHAPES.get(encoder.name, Shape())
         self.bottleneck = Bottleneck(kind, channels, side, shape, dropout, noise_dim)
         skipped = tuple(channels for channels, _ in reversed(earlier)) if skips else ()
@@ -253,16 +253,6 @@ def discriminator(channels: int, side: int) -> nn.Sequential:
     net = nn.Sequential(*halvings, nn.Conv2d(widths[-1], 1, left), nn.Flatten())
     _initialise(net)
     return net
-
-
-@torch.no_grad()
-def _map_shapes(encoder: Encoder, size: int) -> list[tuple[int, int]]:
-    """(channels, side) of every stage for square images of `size` px, in depth order; the encoder stays as it is."""
-    training = encoder.training
-    encoder.eval()
-    maps = encoder.maps(torch.zeros(1, 3, size, size, device=encoder.mean.device, dtype=encoder.mean.dtype))
-    encoder.train(training)
-    return [(value.shape[1], value.shape[2]) for value in maps.values()]
 
 
 def _resized(x: Tensor, side: int) -> Tensor:

@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nolabel.data.batch import ImageBatch
-from nolabel.encoders.base import Encoder
+from nolabel.encoders.base import Encoder, evaluating, map_shapes
 from nolabel.methods._colour_bins import annealed_mean, class_weights, colour_classes, soft_targets
 from nolabel.methods.base import DataInfo, Method, Recipe
 from nolabel.views import geometry, plain
@@ -102,15 +102,12 @@ class Colorization(Method):
         classes = colour_classes()
         self.register_buffer("classes", classes)
         self.register_buffer("weights", torch.ones(len(classes)))
-        encoder.eval()
-        with torch.no_grad():
-            last = encoder.maps(torch.zeros(1, 3, data.size, data.size))[encoder.stages[-1]]
-        encoder.train()
+        channels, side = map_shapes(encoder, data.size)[-1]
         outputs = len(classes) if options.loss == "classification" else 2
-        layers: list[nn.Module] = [nn.Conv2d(last.shape[1], WIDTH, 1), nn.BatchNorm2d(WIDTH), nn.ReLU()]
-        for step in range(1, max(1, round(math.log2(self.target / last.shape[-1]))) + 1):
-            side = min(self.target, last.shape[-1] * 2**step)
-            layers += [nn.Upsample((side, side), mode="bilinear"), nn.Conv2d(WIDTH, WIDTH, 3, padding=1),
+        layers: list[nn.Module] = [nn.Conv2d(channels, WIDTH, 1), nn.BatchNorm2d(WIDTH), nn.ReLU()]
+        for step in range(1, max(1, round(math.log2(self.target / side))) + 1):
+            wider = min(self.target, side * 2**step)
+            layers += [nn.Upsample((wider, wider), mode="bilinear"), nn.Conv2d(WIDTH, WIDTH, 3, padding=1),
                        nn.BatchNorm2d(WIDTH), nn.ReLU()]  # fmt: skip
         layers += [nn.Upsample((self.target, self.target), mode="bilinear"), nn.Conv2d(WIDTH, outputs, 1)]
         nn.init.normal_(layers[-1].weight, std=0.03)  # type: ignore[arg-type]
@@ -238,9 +235,8 @@ class Colorization(Method):
         grey = (self.split(rgb)["grey"] * 0.25 + 0.5).clamp(0, 1)
         columns = [("what it sees", grey), ("the truth", rgb)]
         if trained:
-            training = self.training
-            columns.insert(1, ("its colours", self.eval().coloured(rgb)))
-            self.train(training)
+            with evaluating(self):
+                columns.insert(1, ("its colours", self.coloured(rgb)))
         figure = Figure(figsize=(2.4 * len(columns), 2.4 * images.size + 0.6), layout="constrained")
         axes = figure.subplots(images.size, len(columns), squeeze=False)
         for b, row in enumerate(axes):

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nolabel.data.batch import ImageBatch
-from nolabel.encoders.base import Encoder
+from nolabel.encoders.base import Encoder, evaluating
 from nolabel.encoders.context_encoder_nets import Painter, discriminator
 from nolabel.errors import UsageError
 from nolabel.methods._inpainting import measures, picture_grid, weighted_mean
@@ -242,10 +242,10 @@ class ContextEncoder(Method):
         truth, mask = views["images"], views["mask"][:, None]
         columns = {"given": torch.where(mask, self.encoder.mean, truth)}
         if trained:
-            training, (_, _, centre, spread) = self.training, self.task(views)
+            _, _, centre, spread = self.task(views)
             alone = torch.ones_like(truth)
-            alone[..., self.window, self.window] = (self.eval().paint(views) * spread + centre).clamp(0, 1)
-            self.train(training)
+            with evaluating(self):
+                alone[..., self.window, self.window] = (self.paint(views) * spread + centre).clamp(0, 1)
             pasted = torch.where(mask, alone, truth)
             columns |= {"painted": alone, "pasted": pasted, "difference": (pasted - truth).abs()}
         return picture_grid(columns | {"truth": truth}, "Context encoder: what was in the hole?")

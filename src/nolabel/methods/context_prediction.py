@@ -21,11 +21,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nolabel.data.batch import ImageBatch
-from nolabel.encoders.base import SMALLEST, Encoder
+from nolabel.encoders.base import SMALLEST, Encoder, evaluating
 from nolabel.errors import UsageError
 from nolabel.methods._places import draw_places, geometry_of, pairs_of_grid
 from nolabel.methods.base import DataInfo, Method, Recipe
-from nolabel.views import colour, filters, plain, tiles
+from nolabel.views import colour, filters, geometry, plain, tiles
 from nolabel.views.base import coin
 
 if TYPE_CHECKING:
@@ -125,8 +125,9 @@ class ContextPrediction(Method):
         share = torch.rand((), generator=generator).item()
         size = round(self.data.size * (low + (max(self.enlarge, low) - low) * share))
         cells = 3 if o.layout == "centre" else min(4, (size - 2 * self.shift + self.gap) // pitch)
-        size = max(size, cells * pitch - self.gap + 2 * self.shift)
-        free = size - (cells * pitch - self.gap + 2 * self.shift)
+        extent = cells * pitch - self.gap + 2 * self.shift
+        size = max(size, extent)
+        free = size - extent
         origin = torch.randint(free + 1, (n, 1, 2), generator=generator) if o.layout == "grid" else free // 2
         grid = torch.cartesian_prod(torch.arange(cells), torch.arange(cells)) * pitch
         moved = torch.randint(2 * self.shift + 1, (n, cells**2, 2), generator=generator)
@@ -141,14 +142,13 @@ class ContextPrediction(Method):
             "size": torch.tensor(size),
             "cells": torch.tensor(cells),
             "at": origin + grid + moved,
-            "flip": coin(n, o.flip_p, generator),
+            **geometry.draw_flip(n, generator, o.flip_p),
             **{name: value.unflatten(0, (n, -1)) for name, value in looks.items()},
         }
 
     def views(self, images: ImageBatch, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
         """`patches` (B m, 3, p, p), those of an image adjacent, and `labels` (B, P) of its pairs."""
-        whole = plain.whole(images, int(drawn["size"]))
-        whole = torch.where(drawn["flip"].to(whole.device).view(-1, 1, 1, 1), whole.flip(-1), whole)
+        whole = geometry.flip(plain.whole(images, int(drawn["size"])), drawn)
         parts = tiles.cut(whole, drawn["at"][..., 0], drawn["at"][..., 1], self.side).flatten(0, 1)
         parts = self._recoloured(self._pixelated(parts, drawn), drawn)
         labels = self._pairs(int(drawn["cells"]))[2].to(parts.device)
@@ -234,7 +234,6 @@ class ContextPrediction(Method):
 
     def _named(self, whole: Tensor, at: Tensor, generator: torch.Generator) -> Tensor:
         """The place that the net names for each of the eight neighbours of the middle patch: (B, 8)."""
-        training = self.training
         n = len(whole)
         drawn = self.draw(n, generator, 0.0)
         count = n * 9
@@ -247,7 +246,7 @@ class ContextPrediction(Method):
         parts = self._normalised(
             self._recoloured(tiles.cut(whole, at[..., 0], at[..., 1], self.side).flatten(0, 1), drawn)
         )
-        logits = self.eval().answer(parts, n)
-        self.train(training)
+        with evaluating(self):
+            logits = self.answer(parts, n)
         first, _, _ = self._pairs(3)
         return logits.argmax(1).unflatten(0, (n, -1))[:, first == 4]

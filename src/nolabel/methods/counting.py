@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from nolabel import distributed
 from nolabel.data.batch import ImageBatch
-from nolabel.encoders.base import Encoder
+from nolabel.encoders.base import Encoder, evaluating, map_shapes
 from nolabel.errors import UsageError
 from nolabel.methods import _counting_picture
 from nolabel.methods.base import DataInfo, Method, Recipe
@@ -147,21 +147,14 @@ class Counting(Method):
             layers, dim, hidden = [nn.AdaptiveAvgPool2d(1), nn.Flatten()], encoder.dim, (512,)
         else:
             layers = [nn.MaxPool2d(3, 2, ceil_mode=True), nn.Flatten()]
-            dim, hidden = self._flattened(nn.Sequential(*layers)), (4096, 4096)
+            channels, side = map_shapes(encoder, self.side)[-1]
+            dim, hidden = nn.Sequential(*layers)(torch.zeros(1, channels, side, side)).shape[1], (4096, 4096)
         for width in hidden:
             layers += [nn.Linear(dim, width), nn.ReLU()]
             dim = width
         last = nn.Linear(dim, counts)
         nn.init.constant_(last.bias, min(options.count_bias, math.sqrt(options.margin / (9 * counts))))
         self.head = nn.Sequential(*layers, last, nn.ReLU())
-
-    @torch.no_grad()
-    def _flattened(self, pool: nn.Module) -> int:
-        """Length of a tile's pooled map."""
-        self.encoder.eval()
-        found = self.encoder.maps(torch.zeros(1, 3, self.side, self.side))[self.encoder.stages[-1]]
-        self.encoder.train()
-        return pool(found).shape[1]
 
     @classmethod
     def encoder_size(cls, options: CountingOptions, data: DataInfo) -> int:
@@ -243,10 +236,9 @@ class Counting(Method):
     def panel(self, images: ImageBatch, generator: torch.Generator, trained: bool = False) -> "Figure":
         """The halved image beside its quarters; of a trained net also its counts beside those of the quarters."""
         views = self.views(images, self.draw(images.size, generator, progress=0.999))
-        counts, training = None, self.training
+        counts = None
         if trained:
-            self.eval()
-            whole, tiles = self.counts(views["whole"], views["tiles"])
+            with evaluating(self):
+                whole, tiles = self.counts(views["whole"], views["tiles"])
             counts = whole, tiles, whole[views["partner"]]
-            self.train(training)
         return _counting_picture.draw(views["whole"], views["tiles"].unflatten(0, (-1, 4)), counts)

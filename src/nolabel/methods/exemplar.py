@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nolabel.data.batch import ImageBatch
-from nolabel.encoders.base import SMALLEST, Encoder
+from nolabel.encoders.base import SMALLEST, Encoder, evaluating
 from nolabel.errors import UsageError
 from nolabel.methods.base import DataInfo, Method, Recipe
 from nolabel.views import colour, hsv, plain
@@ -216,9 +216,8 @@ class Exemplar(Method):
             rows * columns, generator, 0.0).items()}  # fmt: skip
         flat["labels"] = labels.repeat_interleave(columns).to(self.windows.device)
         copies = self.copies(flat)
-        training = self.training
-        named = self.eval().head(self.encoder(copies)).argmax(1) == flat["labels"] if trained else None
-        self.train(training)
+        with evaluating(self):
+            named = self.head(self.encoder(copies)).argmax(1) == flat["labels"] if trained else None
         figure = Figure(figsize=(1.4 * (columns + 1), 1.6 * rows + 0.6), layout="constrained")
         axes = figure.subplots(rows, columns + 1, squeeze=False)
         for r, label in enumerate(labels.tolist()):

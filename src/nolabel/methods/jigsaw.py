@@ -23,7 +23,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nolabel.data.batch import ImageBatch
-from nolabel.encoders.base import SMALLEST, Encoder
+from nolabel.encoders.base import SMALLEST, Encoder, evaluating
 from nolabel.errors import UsageError
 from nolabel.methods._permutations import permutation_set
 from nolabel.methods.base import DataInfo, Method, Recipe
@@ -141,14 +141,18 @@ class Jigsaw(Method):
     def views(self, images: ImageBatch, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
         """`tiles` (B n, 3, p, p), those of an image adjacent and in their places, and `labels` (B, P)."""
         whole = colour.grey(plain.whole(images, self.data.size), drawn)
-        cells = torch.cartesian_prod(torch.arange(self.grid), torch.arange(self.grid)) * self.cell
-        at = (drawn["window"] + cells + drawn["offset"])[:, :, None] + drawn["channels"]
+        at = self.corners(drawn)[:, :, None] + drawn["channels"]
         parts = tiles.cut(whole, at[..., 0], at[..., 1], self.tile)
         if self.options.tile_norm == "mean_std":
             parts = tiles.standardise(parts)
         elif self.options.tile_norm == "mean":
             parts = parts - parts.mean((-2, -1), keepdim=True)
         return {"tiles": parts.flatten(0, 1), "labels": drawn["labels"].to(parts.device)}
+
+    def corners(self, drawn: dict[str, Tensor]) -> Tensor:
+        """Top and left of every tile, int64 (B, n, 2), before its channels are shifted."""
+        cells = torch.cartesian_prod(torch.arange(self.grid), torch.arange(self.grid)) * self.cell
+        return drawn["window"] + cells + drawn["offset"]
 
     def answer(self, parts: Tensor, labels: Tensor) -> Tensor:
         """Logits (B P, K) for tiles (B n, 3, p, p) put into the orders `labels` (B, P)."""
@@ -177,16 +181,14 @@ class Jigsaw(Method):
         drawn = self.draw(images.size, generator, 0.0)
         views = self.views(images, drawn)
         orders = self.orders[views["labels"][:, 0]]
-        cells = torch.cartesian_prod(torch.arange(self.grid), torch.arange(self.grid)) * self.cell
-        at = drawn["window"] + cells + drawn["offset"]
+        at = self.corners(drawn)
         parts = tiles.cut(plain.whole(images, self.data.size), at[..., 0], at[..., 1], self.tile)
         puzzle = shuffled(parts, orders[:, None])[:, 0]
         columns = [("the puzzle", puzzle), ("solution", parts)]
         right = torch.ones(images.size, dtype=torch.bool)
         if trained:
-            training = self.training
-            named = self.eval().answer(views["tiles"], views["labels"][:, :1]).argmax(1)
-            self.train(training)
+            with evaluating(self):
+                named = self.answer(views["tiles"], views["labels"][:, :1]).argmax(1)
             back = self.orders[named].argsort(1)
             columns.insert(1, ("the network's answer", shuffled(puzzle, back[:, None])[:, 0]))
             right = named == views["labels"][:, 0]

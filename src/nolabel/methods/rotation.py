@@ -25,7 +25,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nolabel.data.batch import ImageBatch
-from nolabel.encoders.base import Encoder
+from nolabel.encoders.base import Encoder, evaluating
 from nolabel.errors import UsageError
 from nolabel.methods import _rotation_picture
 from nolabel.methods._sizes import check_sizes, view_side
@@ -234,14 +234,13 @@ class Rotation(Method):
     @torch.no_grad()
     def panel(self, images: ImageBatch, generator: torch.Generator, trained: bool = False) -> "Figure":
         """Each image under all turns; of a trained net also the turn it names and where it looks."""
-        count, size, training = len(self.turns), self.data.size, self.training
+        count, size = len(self.turns), self.data.size
         labels = torch.arange(count, device=images.device).repeat(images.size)
         turned = self.turned(plain.whole(images, size).repeat_interleave(count, 0), labels)
         shares = looked_at = None
         if trained:
-            self.eval()
-            shares = self.answers(turned).softmax(1).unflatten(0, (-1, count))
-            late = self.encoder.maps(turned)[self.encoder.stages[-2]]
+            with evaluating(self):
+                shares = self.answers(turned).softmax(1).unflatten(0, (-1, count))
+                late = self.encoder.maps(turned)[self.encoder.stages[-2]]
             looked_at = attention(late, 2, size).unflatten(0, (-1, count))
-            self.train(training)
         return _rotation_picture.draw(turned.unflatten(0, (-1, count)), self.turns, shares, looked_at)

@@ -57,13 +57,33 @@ def restore(
     Raises:
         FileFormatError: there are checkpoints and all are damaged, or of an unknown format version.
     """
+    read = _newest(folder, keep=keep)
+    if read is None:
+        return None
+    tensors, description = read
+    _load(method, optimizer, tensors, description["optimizer"])
+    return description["step"], description["extra"]
+
+
+def restore_method(folder: Path, method: nn.Module) -> bool:
+    """Load the weights of the newest whole checkpoint of `folder` into `method`; False where there is none.
+
+    Raises:
+        FileFormatError: as `restore`.
+    """
+    read = _newest(folder, keep=True)
+    if read is not None:
+        _load_method(method, read[0])
+    return read is not None
+
+
+def _newest(folder: Path, *, keep: bool) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
+    """Tensors and description of the newest whole checkpoint; damaged ones before it are removed unless `keep`."""
     found = listed(folder)
     for path in found:
         read = _read(path)
         if read is not None:
-            tensors, description = read
-            _load(method, optimizer, tensors, description["optimizer"])
-            return description["step"], description["extra"]
+            return read
         if not keep:
             _remove(path)
     if found:
@@ -115,11 +135,15 @@ def _flat(method: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str
     }, numbers
 
 
+def _load_method(method: nn.Module, tensors: dict[str, Tensor]) -> None:
+    prefix = "method."
+    method.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+
+
 def _load(
     method: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], numbers: dict[str, Any]
 ) -> None:
-    prefix = "method."
-    method.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+    _load_method(method, tensors)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Any]] = {}
     saved = {k.removeprefix("optimizer."): v for k, v in tensors.items() if k.startswith("optimizer.")}

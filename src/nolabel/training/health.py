@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from nolabel.encoders.base import Encoder
+from nolabel.encoders.base import Encoder, evaluating
 
 LOW_STD = 0.05
 LOW_RANK = 2.0
@@ -37,10 +37,8 @@ def health(encoder: Encoder, probe: Tensor) -> dict[str, float]:
 
     Evaluation mode: BatchNorm uses its statistics and does not change them.
     """
-    training = encoder.training
-    encoder.eval()
-    features = encoder(probe)
-    encoder.train(training)
+    with evaluating(encoder):
+        features = encoder(probe)
     return {"feature_std": feature_std(features), "rankme": rank_me(features)}
 
 

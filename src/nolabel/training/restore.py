@@ -2,8 +2,6 @@
 
 from pathlib import Path
 
-import safetensors.torch
-
 from nolabel import catalog
 from nolabel.encoders import base
 from nolabel.errors import FileFormatError
@@ -12,15 +10,13 @@ from nolabel.runs import Run
 from nolabel.training import checkpoint
 from nolabel.training.asked import build_options
 
-PREFIX = "method."
-
 
 def load_method(folder: str | Path) -> Method:
     """The method of the run in `folder`, head and buffers included, from its newest checkpoint, in evaluation mode.
 
     Raises:
         UsageError: there is no run in `folder`.
-        FileFormatError: the run has no checkpoint.
+        FileFormatError: the run has no checkpoint, or none that is whole.
     """
     run = Run.open(folder)
     info = run.info
@@ -30,9 +26,6 @@ def load_method(folder: str | Path) -> Method:
         DataInfo(info["data"]["trained_on"], info["size"]),
     )
     method = kind(base.build(info["encoder"], kind.encoder_size(options, data)), options, data)
-    newest = next(iter(checkpoint.listed(run.checkpoints)), None)
-    if newest is None:
+    if not checkpoint.restore_method(run.checkpoints, method):
         raise FileFormatError(f"{run.folder} holds no checkpoint: start the run again.")
-    tensors = safetensors.torch.load_file(newest.with_suffix(".safetensors"))
-    method.load_state_dict({k.removeprefix(PREFIX): v for k, v in tensors.items() if k.startswith(PREFIX)})
     return method.eval()
