@@ -7,10 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from context_encoders import context_encoder, count, views_of
 from nolabel import seeds
-from nolabel.data.batch import ImageBatch
 from nolabel.encoders import base as encoders
-from nolabel.encoders.base import Encoder
 from nolabel.encoders.context_encoder_nets import Bottleneck, ChannelWiseFC, Shape
 from nolabel.errors import UsageError
 from nolabel.methods._inpainting import measures
@@ -22,26 +21,7 @@ from nolabel.methods.context_encoder import (
     ContextEncoderOptions,
     reconstruction_loss,
 )
-from small import TinyNet, smooth_images
-
-ADVERSARIAL = {"adversarial": True, "mask": "central"}
-
-
-def context_encoder(size: int = 32, encoder: Encoder | None = None, **options: Any) -> ContextEncoder:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return ContextEncoder(encoder or TinyNet(8), ContextEncoderOptions(**options), DataInfo(64, size))
-
-
-def views_of(
-    method: ContextEncoder, images: ImageBatch | None = None, n: int = 3, seed: int = 0
-) -> dict[str, Tensor]:
-    images = images or smooth_images(n, (method.data.size, method.data.size))
-    return method.views(images, method.draw(images.size, seeds.generator(seed, "views"), 0.0))
-
-
-def count(*modules: nn.Module) -> int:
-    return sum(p.numel() for module in modules for p in module.parameters())
+from small import smooth_images
 
 
 @pytest.mark.parametrize(

@@ -10,13 +10,12 @@ import torch
 from lightning_fabric import Fabric
 from torch import Tensor, nn
 
+from context_encoders import ADVERSARIAL, context_encoder, views_of
 from nolabel import distributed, seeds
-from nolabel.data.batch import ImageBatch
 from nolabel.encoders import base as encoders
-from nolabel.encoders.base import Encoder
 from nolabel.encoders.context_encoder_nets import discriminator
 from nolabel.errors import UsageError
-from nolabel.methods.base import DataInfo, Method, Recipe, unmoved
+from nolabel.methods.base import Method, Recipe, unmoved
 from nolabel.methods.context_encoder import (
     ContextEncoder,
     ContextEncoderOptions,
@@ -30,27 +29,8 @@ from nolabel.training.optim import build_optimizer, parameter_groups
 from nolabel.training.progress import Progress
 from nolabel.training.step import ViewSource, train_step
 from nolabel.training.sync_batchnorm import synchronise
-from small import TinyNet, smooth_images
+from small import smooth_images
 from toys import Toy, toy_method, toy_run, toy_settings, toy_store
-
-ADVERSARIAL = {"adversarial": True, "mask": "central"}
-
-
-def context_encoder(size: int = 32, encoder: Encoder | None = None, **options: Any) -> ContextEncoder:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        return ContextEncoder(encoder or TinyNet(8), ContextEncoderOptions(**options), DataInfo(64, size))
-
-
-def views_of(
-    method: ContextEncoder, images: ImageBatch | None = None, n: int = 3, seed: int = 0
-) -> dict[str, Tensor]:
-    images = images or smooth_images(n, (method.data.size, method.data.size))
-    return method.views(images, method.draw(images.size, seeds.generator(seed, "views"), 0.0))
-
-
-def count(*modules: nn.Module) -> int:
-    return sum(p.numel() for module in modules for p in module.parameters())
 
 
 @pytest.mark.parametrize("values", [{"mask_fraction": 0.0}, {"hole_fraction": 1.0}, {"g_lr_mult": 0.0}])

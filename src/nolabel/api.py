@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from nolabel.data.store import ImageStore
+from nolabel.encoders._io import image_size
 from nolabel.encoders._io import load_encoder as load_encoder
 from nolabel.encoders.base import Encoder
 from nolabel.errors import NolabelError
-from nolabel.runs import Run, opened_at, training_size
+from nolabel.runs import Run, opened_at
 from nolabel.training.asked import plain_values
 from nolabel.training.begin import Request, go_on, settle, start
 from nolabel.training.launch import check_devices, is_first, launch
@@ -146,7 +147,8 @@ def evaluate(
     if isinstance(data, ImageStore):
         store = data
     else:
-        side = (folder and (opened_at(folder, data) or size or training_size(folder))) or size or subject.size
+        side = (folder and opened_at(folder, data)) or size
+        side = side or (image_size(folder, subject) if folder else subject.size)
         store = ImageStore.open(data, size=side, labels=labels, workers=workers)
     results = run.evaluate_encoder(
         subject if folder is None else folder,

@@ -84,15 +84,15 @@ def check(
     arms: list[tuple[str, dict[str, Any]]] = [("defended", {})]
     if kind.undefended:
         arms.append(("undefended", kind.undefended))
-    found: list[Solved] = []
-    opened_at = 0
+    runs: list[Run] = []
     for name, options in arms:
         say(f"Training with its defences {'on' if name == 'defended' else 'off'} ...")
         run = pretrain(method, data, options=options, encoder=encoder, size=size, seed=seed, labels=labels,
                        minutes=minutes / len(arms), out=out / name)  # fmt: skip
-        found.append(solved(run))
-        opened_at = run.info["data"]["opened_at"]
-    store = data if isinstance(data, ImageStore) else ImageStore.open(data, size=opened_at)
+        runs.append(run)
+    side = runs[0].info["data"]["opened_at"]
+    store = data if isinstance(data, ImageStore) else ImageStore.open(data, size=side)
+    found = [solved(run) for run in runs]
     colour = colourful(store.split("train"))
     undefended = found[1] if len(found) > 1 else None
     return Check(found[0], undefended, colour, tuple(judge(method, found[0], undefended, colour)))

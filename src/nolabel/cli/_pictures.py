@@ -1,7 +1,6 @@
 """The pictures of a run for its report: views, the method's panel, nearest images, first-layer filters."""
 
 import inspect
-import io
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +12,7 @@ from nolabel.data.batch import ImageBatch
 from nolabel.data.store import ImageStore
 from nolabel.encoders.base import Encoder
 from nolabel.methods.base import Method
-from nolabel.report import pictures
+from nolabel.report import figures, pictures
 from nolabel.seeds import generator
 from nolabel.views import plain
 
@@ -68,11 +67,9 @@ def view_sheet(method: Method, images: ImageBatch, seed: int) -> pictures.ViewSh
 def panel(method: Method, images: ImageBatch, seed: int) -> pictures.Panel:
     """The method's own figure, its answers included; the paragraph is the one that opens the method's file."""
     figure = method.panel(images, generator(seed, "pictures", "panel"), trained=True)
-    held = io.BytesIO()
-    figure.savefig(held, format="svg")
     module = inspect.getmodule(type(method))
     paragraphs = inspect.cleandoc((module.__doc__ if module else None) or "").split("\n\n")
-    return pictures.Panel(held.getvalue(), "svg", " ".join(" ".join(paragraphs[:2]).split()))
+    return pictures.Panel(figures.svg_bytes(figure), "svg", " ".join(" ".join(paragraphs[:2]).split()))
 
 
 def retrieval(

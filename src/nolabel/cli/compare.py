@@ -19,7 +19,7 @@ from nolabel.evaluation import baselines as known
 from nolabel.evaluation.compare import measure, pair_up
 from nolabel.report.comparison import compared
 from nolabel.report.page import write_comparison, write_report
-from nolabel.report.records import read_record
+from nolabel.report.records import BASELINES, read_record
 from nolabel.runs import DESCRIPTION, read_description, write_atomically
 
 SETTINGS = "compare.json"
@@ -69,7 +69,7 @@ def compare(
     store = ImageStore.open(data, size=side, labels=labels)
     for number, place in enumerate(runs):
         # Baselines without a network are the same for all; random weights start as each method does.
-        own = tuple(one for one in baselines if one not in ("pixels", "histogram", "patches") or number == 0)
+        own = tuple(one for one in baselines if one not in BASELINES or number == 0)
         with _screen.counting(f"Measuring {place.name}") as bar:
             measure(place, store, protocols=protocols, baselines=own, seed=seed,
                     progress=lambda what, done, total, bar=bar: bar(done, total))  # fmt: skip

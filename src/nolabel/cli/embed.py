@@ -12,10 +12,10 @@ from cyclopts import Parameter
 from nolabel.cli import _screen
 from nolabel.cli._vectors import vectors
 from nolabel.data.store import ImageStore
-from nolabel.encoders._io import load_encoder
+from nolabel.encoders._io import image_size, load_encoder
 from nolabel.errors import UsageError
 from nolabel.report._text import readable
-from nolabel.runs import training_size, write_atomically
+from nolabel.runs import write_atomically
 
 
 def embed(
@@ -50,7 +50,7 @@ def embed(
     if not out.parent.is_dir():
         raise UsageError(f"There is no folder {out.parent}: make it, or name another --out.")
     loaded = load_encoder(encoder)
-    side = size or training_size(encoder) or loaded.size
+    side = size or image_size(encoder, loaded)
     with _screen.counting("Reading images") as progress:
         store = ImageStore.open(data, size=side, labels=labels, workers=workers, progress=progress, minimum=1)
     _screen.line(store.describe())

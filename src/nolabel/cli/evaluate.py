@@ -9,7 +9,7 @@ from cyclopts import Parameter
 from nolabel.cli import _screen
 from nolabel.cli._method_options import comma_separated
 from nolabel.data.store import ImageStore
-from nolabel.encoders._io import load_encoder
+from nolabel.encoders._io import image_size, load_encoder
 from nolabel.evaluation import baselines as known
 from nolabel.evaluation.base import Result
 from nolabel.evaluation.run import PROTOCOLS, evaluate_encoder, subject_of, write_results
@@ -17,7 +17,7 @@ from nolabel.report._text import interval, number, p_value, percent, signed
 from nolabel.report.page import write_report
 from nolabel.report.records import DIFFERENCE, Row, protocol_in_words, subject_in_words
 from nolabel.report.verdict import judge
-from nolabel.runs import DESCRIPTION, opened_at, training_size
+from nolabel.runs import DESCRIPTION, opened_at
 
 LISTED = Parameter(
     converter=comma_separated, n_tokens=1, negative=(), show_default=lambda value: ",".join(value)
@@ -51,7 +51,7 @@ def evaluate(
     data
         A folder, .zip or .tar of images, a list of paths, or a data set's name.
     """
-    side = opened_at(encoder, data) or size or training_size(encoder) or load_encoder(encoder).size
+    side = opened_at(encoder, data) or size or image_size(encoder, load_encoder(encoder))
     with _screen.counting("Reading images") as progress:
         store = ImageStore.open(data, size=side, labels=labels, workers=workers, progress=progress)
     _screen.line(store.describe())

@@ -1,6 +1,5 @@
 """`nolabel gallery DATA`: a picture and a paragraph for every method, from the person's own images."""
 
-import io
 from pathlib import Path
 from typing import Annotated
 
@@ -13,7 +12,9 @@ from nolabel.data.store import ImageStore
 from nolabel.encoders._initial import IMAGES, initial_encoder
 from nolabel.errors import UsageError
 from nolabel.methods.base import DataInfo, Method
+from nolabel.report import figures
 from nolabel.report.gallery import Exhibit, write_gallery
+from nolabel.report.records import method_in_words
 from nolabel.runs import read_description
 from nolabel.seeds import generator
 from nolabel.training.begin import LARGEST_DEFAULT_SIZE, default_size
@@ -71,9 +72,7 @@ def exhibit(name: str, store: ImageStore, folder: Path | None, size: int | None,
             figure = method.eval().panel(
                 shown.batch(rows), generator(seed, "gallery", name), trained=folder is not None
             )
-        held = io.BytesIO()
-        figure.savefig(held, format="svg")
-        picture = held.getvalue()
+        picture = figures.svg_bytes(figure)
         note = (
             "The task, drawn from your images."
             if folder is None
@@ -81,7 +80,8 @@ def exhibit(name: str, store: ImageStore, folder: Path | None, size: int | None,
         )
     except UsageError as error:
         picture, note = b"", f"No picture of this method: {error}"
-    return Exhibit(Path(name).stem, _title(name), kind.paper, kind.explained, picture, note)
+    words = method_in_words(name)
+    return Exhibit(Path(name).stem, words[0].upper() + words[1:], kind.paper, kind.explained, picture, note)
 
 
 def _untrained(kind: type[Method], train: ImageStore, size: int, seed: int) -> Method:
@@ -93,7 +93,3 @@ def _untrained(kind: type[Method], train: ImageStore, size: int, seed: int) -> M
     method = kind(encoder, options, info)
     method.prepare(few, generator(seed, "prepare"))
     return method
-
-
-def _title(name: str) -> str:
-    return {"simclr": "SimCLR"}.get(name, Path(name).stem.replace("_", " ").capitalize())

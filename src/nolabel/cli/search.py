@@ -12,11 +12,11 @@ from nolabel.cli import _screen
 from nolabel.cli._vectors import vectors
 from nolabel.data.read import BYTE_LIMIT, Unreadable, read_image
 from nolabel.data.store import STORAGE_MARGIN, ImageStore
-from nolabel.encoders._io import load_encoder
+from nolabel.encoders._io import image_size, load_encoder
 from nolabel.errors import DataError, UsageError
 from nolabel.report._text import readable
 from nolabel.report.figures import matches_figure
-from nolabel.runs import training_size, write_atomically
+from nolabel.runs import write_atomically
 
 
 def search(
@@ -51,7 +51,7 @@ def search(
     if out.suffix.lower() != ".png" or not out.parent.is_dir():
         raise UsageError(f"--out {out} must be a .png file in a folder that exists.")
     loaded = load_encoder(encoder)
-    side = size or training_size(encoder) or loaded.size
+    side = size or image_size(encoder, loaded)
     image = _read_query(query, math.ceil(STORAGE_MARGIN * side))
     with _screen.counting("Reading images") as progress:
         store = ImageStore.open(data, size=side, workers=workers, progress=progress, minimum=1)

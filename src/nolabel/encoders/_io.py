@@ -16,13 +16,21 @@ from nolabel.encoders._weights import match, trunk
 from nolabel.encoders._whitening import freeze_stem
 from nolabel.encoders.base import Encoder, build
 from nolabel.errors import FileFormatError, UsageError
-from nolabel.runs import write_atomically
+from nolabel.runs import training_size, write_atomically
 
 FORMAT = 1
 WEIGHTS = "encoder.safetensors"
 DESCRIPTION = "encoder.json"
 METADATA_KEY = "nolabel"
 PICKLE_SUFFIXES = (".pt", ".pth", ".ckpt", ".bin", ".pkl", ".pickle", ".tar")
+
+
+def image_size(path: Path, encoder: Encoder) -> int:
+    """Side in pixels at which the encoder at `path` reads images unless another is named.
+
+    That of its run's training images, else its own (of an encoder trained on tiles, the tile's).
+    """
+    return training_size(path) or encoder.size
 
 
 def encoder_digest(encoder: Encoder) -> str:

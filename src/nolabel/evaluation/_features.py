@@ -9,9 +9,8 @@ from torch import Tensor
 
 from nolabel.data.store import ImageStore
 from nolabel.encoders.base import Encoder
-from nolabel.errors import DataError
 from nolabel.evaluation._split import Division
-from nolabel.evaluation.base import POOLED, Features, Network, Progress
+from nolabel.evaluation.base import POOLED, Features, Network, Progress, not_finite
 from nolabel.views import plain
 
 MOST_VALUES = 9000
@@ -117,10 +116,7 @@ class _Reader:
             found[POOLED] = self.pooled[indices]
         for stage, matrix in found.items():
             if not all(bool(block.isfinite().all()) for block in matrix.split(4096)):
-                raise DataError(
-                    f"The features of {self.name} at {stage} are not finite: its weights are damaged or its "
-                    f"training diverged, so take an earlier checkpoint or train with a smaller learning rate."
-                )
+                raise not_finite(f"{self.name} at {stage}")
         return found
 
     def _read(

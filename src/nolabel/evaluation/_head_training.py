@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from nolabel.encoders.base import Encoder
-from nolabel.errors import DataError, RunError
+from nolabel.errors import RunError
 from nolabel.evaluation import _accuracy
 from nolabel.evaluation._split import held_out
-from nolabel.evaluation.base import Features, Network, Result
+from nolabel.evaluation.base import Features, Network, Result, not_finite
 from nolabel.seeds import generator
 from nolabel.views import geometry, plain
 
@@ -52,6 +52,10 @@ class Plan:
             return DROP ** -sum(share >= drop for drop in self.drops)
         return (1 + math.cos(math.pi * share)) / 2
 
+    def described(self) -> dict[str, Any]:
+        """For `Result.setting`."""
+        return {"steps": self.steps, "batch_size": self.batch_size, "augment": self.augment}
+
 
 @dataclass(frozen=True)
 class Setting:
@@ -82,14 +86,6 @@ def network_of(subject: Features) -> Network:
     """The network behind `subject`; `evaluation.run` gives these protocols no subject without one."""
     assert subject.network is not None
     return subject.network
-
-
-def not_finite(subject: Features) -> DataError:
-    """What to raise where features of `subject` are not finite."""
-    return DataError(
-        f"The features of {subject.name} are not finite: its weights are damaged or its training diverged, so "
-        f"take an earlier checkpoint or train with a smaller learning rate."
-    )
 
 
 def fit(
@@ -127,7 +123,7 @@ def fit(
         labels = subject.labels[picked].to(images.device)
         scores = forward(images)
         if step == 0 and not all(bool(one.isfinite().all()) for one in scores):
-            raise not_finite(subject)
+            raise not_finite(subject.name)
         optimizer.zero_grad()
         torch.stack([F.cross_entropy(one, labels) for one in scores]).sum().backward()
         optimizer.step()

@@ -6,6 +6,7 @@ The candidates (each stage, each rate) are trained in one run on the same maps, 
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -72,32 +73,50 @@ def fit_heads(subject: Features, heads: Sequence[StageHead], rows: Tensor, plan:
 
 
 @dataclass(frozen=True)
-class Trial:
-    """What is tried before a head is trained, and whether the net is trained on after it."""
+class HeadOptions:
+    """How a head is trained."""
 
-    lr: tuple[float, ...]
-    weight_decay: float
     steps: int
-    """of the heads that choose stage and rate"""
-    unfrozen_steps: int
+    """of the final training; RotNet: 39,000"""
+    choice_steps: int
+    """of the heads that choose the stage and the rate"""
+    batch_size: int = 128
+    """images a step"""
+    lr: tuple[float, ...] = (0.1,)
+    """first learning rates that are tried"""
+    weight_decay: float = 5e-4
+    """of every parameter of the head"""
+    augment: Literal["shift", "crop", "none"] = "shift"
+    """training views: small shifts and flips, random crops and flips, or the whole image"""
+    unfrozen_steps: int = 0
+    """then the whole net is trained on for so many steps at a tenth of the rate: rows `<protocol>_finetuned`"""
 
 
 def frozen_results(
-    subject: Features, protocol: str, build: Build, plan: Plan, trial: Trial, seed: int
+    subject: Features,
+    protocol: str,
+    build: Build,
+    options: HeadOptions,
+    drops: tuple[float, ...],
+    seed: int,
 ) -> list[Result]:
-    """Results of a head on the best frozen stage map, and of the whole net trained on, where that is asked for."""
-    settings = [Setting(lr, trial.weight_decay) for lr in trial.lr]
-    stage, choice, each = best_head(subject, build, settings, replace(plan, steps=trial.steps), seed)
+    """Results of a head on the best frozen stage map, and of the whole net trained on, where that is asked for.
+
+    Args:
+        drops: shares of the run at which the rate is divided.
+    """
+    plan = Plan(options.steps, options.batch_size, options.augment, drops)
+    settings = [Setting(lr, options.weight_decay) for lr in options.lr]
+    stage, choice, each = best_head(subject, build, settings, replace(plan, steps=options.choice_steps), seed)
     (head,) = stage_heads(subject, build, [stage], [choice.setting], seed)
     forward = fit_heads(subject, [head], subject.train, plan, seed)
     chosen = {"stage": stage, **choice.described(), "stages": each}
-    setting = {"train_images": len(subject.train), "steps": plan.steps, "batch_size": plan.batch_size}
-    setting |= {"augment": plan.augment, "choice_steps": trial.steps}
+    setting = {"train_images": len(subject.train), **plan.described(), "choice_steps": options.choice_steps}
     setting |= {"head_parameters": sum(p.numel() for p in head.module.parameters())}
     (scores,) = scores_of(forward, subject, subject.test)
     rows = results(subject, protocol, scores, seed, chosen, setting)
-    if trial.unfrozen_steps:
-        longer = replace(plan, steps=trial.unfrozen_steps)
+    if options.unfrozen_steps:
+        longer = replace(plan, steps=options.unfrozen_steps)
         (scores,) = scores_of(_unfreeze(subject, head, longer, seed), subject, subject.test)
         setting |= {"unfrozen_steps": longer.steps}
         rows += results(subject, f"{protocol}_finetuned", scores, seed, chosen, setting)

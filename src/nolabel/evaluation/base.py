@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nolabel.data.store import ImageStore
 from nolabel.encoders.base import Encoder
+from nolabel.errors import DataError
 
 POOLED = "pooled"
 """the stage that is the global average of the last map"""
@@ -143,3 +144,11 @@ class Protocol(ABC):
     @abstractmethod
     def run(self, subject: Features, seed: int) -> list[Result]:
         """Measure `subject`, whose `network` is there where `needs` is "encoder"."""
+
+
+def not_finite(what: str) -> DataError:
+    """What to raise where the features of `what` are not finite."""
+    return DataError(
+        f"The features of {what} are not finite: its weights are damaged or its training diverged, so "
+        f"take an earlier checkpoint or train with a smaller learning rate."
+    )

@@ -12,6 +12,7 @@ from typing import ClassVar
 import numpy as np
 import torch.nn.functional as F
 
+from nolabel.evaluation._as_results import as_results
 from nolabel.evaluation.base import Features, Protocol, Result
 from nolabel.evaluation.statistics import BLOCK, Interval, wilson
 from nolabel.seeds import derive
@@ -57,26 +58,16 @@ class Clustering(Protocol):
             for k, runs in ((classes, restarts), (FINE * classes, max(1, restarts // FINE)))
         )
         draw = derive(seed, "evaluate", self.protocol, "bootstrap")
-        values = {
+        of_coarse = {
             "nmi": bootstrap_table(nmi, coarse, draw),
             "ari": bootstrap_table(ari, coarse, draw),
             "matched": wilson(matched(coarse), n),
-            "purity": wilson(int(fine.max(1).sum()), n),
         }
+        purity = wilson(int(fine.max(1).sum()), n)
         setting = {"stage": stage, "similarity": "cosine", "restarts": restarts}
         return [
-            Result(
-                subject=subject.name,
-                protocol=self.protocol,
-                metric=metric,
-                value=interval.value,
-                low=interval.low,
-                high=interval.high,
-                n=n,
-                seeds=subject.seeds,
-                setting=subject.setting | setting | {"clusters": len(fine if metric == "purity" else coarse)},
-            )
-            for metric, interval in values.items()
+            *as_results(subject, self.protocol, of_coarse, n, setting | {"clusters": len(coarse)}),
+            *as_results(subject, self.protocol, {"purity": purity}, n, setting | {"clusters": len(fine)}),
         ]
 
 

@@ -17,6 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nolabel.errors import DataError
+from nolabel.evaluation._as_results import as_results
 from nolabel.evaluation.base import Features, Network, Protocol, Result
 from nolabel.evaluation.statistics import Interval, bootstrap_mean
 from nolabel.seeds import derive, generator
@@ -87,27 +88,14 @@ class Discovery(Protocol):
             "area_half": _bootstrap_area(purities, kept, SHORT_COVERAGE, draw),
             "verified": bootstrap_mean(shares, draw),
         }
-        setting = subject.setting | {
+        setting = {
             "constellations": len(verified),
             "matches": matches,
             "clusters": len(kept),
             "coverage": float(kept.any(0).mean()),
             "patch": f"a third of the image, read at {network.encoder.size} px",
         }
-        return [
-            Result(
-                subject=subject.name,
-                protocol=self.protocol,
-                metric=metric,
-                value=interval.value,
-                low=interval.low,
-                high=interval.high,
-                n=n,
-                seeds=subject.seeds,
-                setting=setting,
-            )
-            for metric, interval in values.items()
-        ]
+        return as_results(subject, self.protocol, values, n, setting)
 
 
 @torch.no_grad()

@@ -58,7 +58,6 @@ class Finetune(Protocol):
         model = heads.train_classifier(
             subject, copy.deepcopy(encoder), subject.train, choice.setting, plan, seed
         )
-        setting = {"train_images": len(subject.train), "steps": plan.steps, "batch_size": plan.batch_size}
-        setting |= {"augment": plan.augment}
+        setting = {"train_images": len(subject.train), **plan.described()}
         scores = heads.predict(model, subject, subject.test)
         return heads.results(subject, self.protocol, scores, seed, choice.described(), setting)

@@ -7,13 +7,12 @@ coarser grid. The heads of all stages are trained in one run; that of the best i
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 from nolabel.evaluation import _stage_heads as heads
 from nolabel.evaluation._features import pool, pool_side
-from nolabel.evaluation._head_training import Plan
 from nolabel.evaluation.base import Features, Protocol, Result
 
 VALUES = 12_288
@@ -23,23 +22,13 @@ DROPS = (0.2, 0.4, 0.45)
 
 
 @dataclass(frozen=True)
-class MLPOptions:
+class MLPOptions(heads.HeadOptions):
     """How the head is trained."""
 
     steps: int = 1000
     """of the final training; RotNet: 39,000"""
     choice_steps: int = 300
     """of the heads that choose the stage and the rate"""
-    batch_size: int = 128
-    """images a step"""
-    lr: tuple[float, ...] = (0.1,)
-    """first learning rates that are tried"""
-    weight_decay: float = 5e-4
-    """of every parameter of the head"""
-    augment: Literal["shift", "crop", "none"] = "shift"
-    """training views: small shifts and flips, random crops and flips, or the whole image"""
-    unfrozen_steps: int = 0
-    """then the whole net is trained on for so many steps at a tenth of the rate: rows `mlp_finetuned`"""
 
 
 class MLP(Protocol):
@@ -58,10 +47,7 @@ class MLP(Protocol):
             DataError: features that are not finite.
             RunError: the training diverged.
         """
-        options = self.options
-        plan = Plan(options.steps, options.batch_size, options.augment, DROPS)
-        trial = heads.Trial(options.lr, options.weight_decay, options.choice_steps, options.unfrozen_steps)
-        return heads.frozen_results(subject, self.protocol, head, plan, trial, seed)
+        return heads.frozen_results(subject, self.protocol, head, self.options, DROPS, seed)
 
 
 def head(shape: tuple[int, int, int], classes: int) -> nn.Module:

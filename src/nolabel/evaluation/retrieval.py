@@ -14,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nolabel.errors import DataError
+from nolabel.evaluation._as_results import as_results
 from nolabel.evaluation.base import Features, Protocol, Result
 from nolabel.evaluation.statistics import bootstrap_mean, wilson
 from nolabel.seeds import derive, generator
@@ -82,20 +83,7 @@ class Retrieval(Protocol):
             "similarity": "cosine",
             "unanswerable": len(order) - n,
         }
-        return [
-            Result(
-                subject=subject.name,
-                protocol=self.protocol,
-                metric=metric,
-                value=interval.value,
-                low=interval.low,
-                high=interval.high,
-                n=n,
-                seeds=subject.seeds,
-                setting=subject.setting | setting,
-            )
-            for metric, interval in values.items()
-        ]
+        return as_results(subject, self.protocol, values, n, setting)
 
 
 @dataclass(frozen=True)

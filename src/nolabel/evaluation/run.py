@@ -10,7 +10,7 @@ import torch
 
 from nolabel import catalog, runs
 from nolabel.data.store import ImageStore
-from nolabel.encoders._io import encoder_digest, load_encoder
+from nolabel.encoders._io import encoder_digest, image_size, load_encoder
 from nolabel.encoders.base import Encoder
 from nolabel.errors import RunError, UsageError
 from nolabel.evaluation import _features
@@ -20,7 +20,6 @@ from nolabel.evaluation._repeats import differences, over_seeds
 from nolabel.evaluation._split import Division, divide
 from nolabel.evaluation.base import Features, Progress, Protocol, Result
 from nolabel.memory import keep_freed
-from nolabel.runs import training_size
 
 PROTOCOLS = ("linear", "knn", "diagnostics")
 UNLABELLED = ("diagnostics",)
@@ -70,7 +69,7 @@ def evaluate_encoder(
             raise UsageError(catalog.unknown("baseline", baseline, _baselines.NAMES))
     division = divide(store, seed) if labelled else _everything(store)
     before = encoder_digest(encoder)
-    size = size or (training_size(Path(source)) if not isinstance(source, Encoder) else None) or encoder.size
+    size = size or (encoder.size if isinstance(source, Encoder) else image_size(Path(source), encoder))
     own = extract(encoder, store, division, name=subject, size=size, values=values, progress=progress)
     common = {"data": store.source} | ({} if labelled else {"labels": "none: label-free diagnostics only"})
     own_results = [_run(measure, own, seed, common) for measure in measures]

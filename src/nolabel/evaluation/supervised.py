@@ -54,8 +54,8 @@ class Supervised(Protocol):
             RunError: the training diverged.
         """
         model, choice, plan, subject = self._fit(subject, seed)
-        setting = {"train_images": len(subject.train), "steps": plan.steps, "batch_size": plan.batch_size}
-        setting |= {"augment": plan.augment, "choice_steps": self.options.choice_steps}
+        setting = {"train_images": len(subject.train), **plan.described()}
+        setting |= {"choice_steps": self.options.choice_steps}
         scores = heads.predict(model, subject, subject.test)
         return heads.results(subject, self.protocol, scores, seed, choice.described(), setting)
 

@@ -16,11 +16,11 @@ from torch import Tensor
 
 from nolabel.evaluation import _accuracy, _few
 from nolabel.evaluation._features import storage_type
-from nolabel.evaluation._head_training import network_of, not_finite
+from nolabel.evaluation._head_training import network_of
 from nolabel.evaluation._logistic import Problem, minimise, sweep
 from nolabel.evaluation._repeats import over_seeds
 from nolabel.evaluation._split import stratified
-from nolabel.evaluation.base import Features, Protocol, Result
+from nolabel.evaluation.base import Features, Protocol, Result, not_finite
 from nolabel.evaluation.linear import PATIENCE, ROUGH
 from nolabel.seeds import generator
 from nolabel.views import plain
@@ -94,7 +94,7 @@ class SVM(Protocol):
             maps = encoder.maps(plain.whole(network.store.batch(rows), size, torch.channels_last))
             part = torch.cat([cell_maxima(maps[stage], cells) for stage in encoder.stages], 1).float()
             if not bool(part.isfinite().all()):
-                raise not_finite(subject)
+                raise not_finite(subject.name)
             parts.append(part.to(storage_type(len(images), part.shape[1])))
             network.progress(subject.name, min((done + 1) * READ, len(images)), len(images))
         return torch.cat(parts)

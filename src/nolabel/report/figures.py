@@ -227,6 +227,13 @@ def data_uri(picture: np.ndarray, exact: bool) -> str:
     return bytes_uri(held.getvalue(), "image/webp")
 
 
+def svg_bytes(figure: "Figure") -> bytes:
+    """A figure that stands alone, as an SVG file."""
+    held = io.BytesIO()
+    figure.savefig(held, format="svg")
+    return held.getvalue()
+
+
 def bytes_uri(content: bytes, mime: str) -> str:
     """Bytes of a picture as a `data:` URI."""
     return f"data:{mime};base64,{base64.b64encode(content).decode()}"

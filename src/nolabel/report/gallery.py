@@ -4,8 +4,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from markupsafe import Markup
+
 from nolabel.report import figures, sections
-from nolabel.runs import write_atomically
+from nolabel.report.page import write_page
 
 
 @dataclass(frozen=True)
@@ -32,15 +34,10 @@ def write_gallery(exhibits: Sequence[Exhibit], title: str, subtitle: str, out: s
         RunError: the page cannot be written; an older one is left as it is.
     """
     listed = sections.part("contents", [(exhibit.key, exhibit.title) for exhibit in exhibits])
-    parts = [listed, *map(_section, exhibits)]
-    page = sections.TEMPLATES.get_template("template.html").render(
-        title=title, subtitle=subtitle, sections=parts
-    )
-    write_atomically(Path(out), page)
-    return Path(out)
+    return write_page(Path(out), title, subtitle, [listed, *map(_section, exhibits)])
 
 
-def _section(exhibit: Exhibit) -> str:
+def _section(exhibit: Exhibit) -> Markup:
     body = sections.part("sentence", exhibit.explained)
     if exhibit.picture:
         uri = figures.bytes_uri(exhibit.picture, "image/svg+xml")

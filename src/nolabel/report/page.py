@@ -44,7 +44,7 @@ def write_report(run_folder: str | Path, thumbnails: bool = True) -> Path:
         sections.skipped(record),
         sections.glossary(),
     ]
-    return _write(Path(run_folder) / REPORT, title, _subtitle([record]), parts)
+    return write_page(Path(run_folder) / REPORT, title, _subtitle([record]), parts)
 
 
 def write_comparison(run_folders: Sequence[str | Path], out: str | Path, thumbnails: bool = True) -> Path:
@@ -72,10 +72,11 @@ def write_comparison(run_folders: Sequence[str | Path], out: str | Path, thumbna
             sections.skipped(record, f"run{i}-skipped"),
         ]
     title = f"{listed(map(_method, records))} compared"
-    return _write(Path(out), title, _subtitle(records), [*parts, sections.glossary()])
+    return write_page(Path(out), title, _subtitle(records), [*parts, sections.glossary()])
 
 
-def _write(path: Path, title: str, subtitle: str, parts: Sequence[Markup]) -> Path:
+def write_page(path: Path, title: str, subtitle: str, parts: Sequence[Markup]) -> Path:
+    """Write the self-contained page `path` of these parts; errors as `write_report`."""
     page = sections.TEMPLATES.get_template("template.html").render(
         title=title, subtitle=subtitle, sections=parts
     )

@@ -85,7 +85,7 @@ class Record:
     @property
     def method_in_words(self) -> str:
         """`context_prediction` -> context prediction; `simclr` -> SimCLR."""
-        return {"simclr": "SimCLR"}.get(self.method, Path(self.method).stem.replace("_", " "))
+        return method_in_words(self.method)
 
     @property
     def subject(self) -> str:
@@ -152,6 +152,11 @@ def pooled(records: Sequence[Record], data: str) -> list[tuple[Row, ...]]:
         own = {(row.subject, row.protocol, row.metric) for row in rows}
         shared.append(rows + tuple(row for name, row in baselines.items() if rows and name not in own))
     return shared
+
+
+def method_in_words(method: str) -> str:
+    """`context_prediction` -> context prediction; `simclr` -> SimCLR; a path is its file's name."""
+    return {"simclr": "SimCLR"}.get(method, Path(method).stem.replace("_", " "))
 
 
 def subject_in_words(subject: str) -> str:

@@ -1,9 +1,10 @@
 """The heat-map of a study."""
 
-import io
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+
+from nolabel.report.figures import svg_bytes
 
 
 def heat_map(found: Mapping[tuple[str, str], float], names: Sequence[str], title: str) -> bytes:
@@ -36,6 +37,4 @@ def heat_map(found: Mapping[tuple[str, str], float], names: Sequence[str], title
     axes.set_ylabel("first operation", fontsize=12)
     axes.axvline(len(names) - 0.5, color="white", linewidth=3)
     figure.suptitle(title, fontsize=13)
-    held = io.BytesIO()
-    figure.savefig(held, format="svg")
-    return held.getvalue()
+    return svg_bytes(figure)
