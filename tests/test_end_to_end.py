@@ -31,7 +31,7 @@ def test_pretrain_evaluate_and_report_on_cifar10(shared_data: Path, tmp_path: Pa
         for row in map(json.loads, (run / "evaluation.jsonl").read_text().splitlines())
         if row["metric"] == "top1"
     }
-    assert set(top1) == {"simclr", "random:resnet10", "pixels", "histogram"}
+    assert set(top1) == {"simclr", "random:resnet10+whitened", "pixels", "histogram"}
     assert all(0.1 < value < 0.9 for value in top1.values()), top1
     page = (run / "report.html").read_text()
     for part in ("SimCLR", "resnet10", "60,000 images", "kNN"):
