@@ -12,7 +12,7 @@ warm-up, cosine.
 
 The scaled defaults (ours) are for minutes on a processor; in trials on CIFAR-10 they learnt most in that
 time: a frozen whitened first convolution, views of half, three quarters and all of the side along the run,
-four views of 64 images, AdamW, temperature 0.2, crops from 0.2 of the area, grey with p = 0.1, BatchNorm in
+four views of 32 images, AdamW, temperature 0.2, crops from 0.2 of the area, grey with p = 0.1, BatchNorm in
 the head. With V > 2 views the loss is the mean over all ordered pairs of views of one image, each against the
 views of other images only; for V = 2 this is the paper's equation 1.
 """
@@ -51,7 +51,7 @@ class SimCLROptions:
     """views of each image in one step (paper 2)"""
     sizes: tuple[float, ...] = (0.5, 0.75, 1.0)
     """sides of the views along the run, as shares of the training size (paper: 1 throughout)"""
-    size_changes: tuple[float, ...] = (0.5, 0.8)
+    size_changes: tuple[float, ...] = (0.8, 0.95)
     """shares of the run after which the next of `sizes` begins"""
     crop_min: float = 0.2
     """smallest crop, as a share of the image's area (paper 0.08)"""
@@ -175,7 +175,7 @@ class SimCLR(Method):
 
     Options = SimCLROptions
     recipe = Recipe(
-        batch_size=64, optimizer="adamw", lr=0.002, weight_decay=0.05, stem="whitened",
+        batch_size=32, optimizer="adamw", lr=0.002, weight_decay=0.05, stem="whitened",
         batchnorm="reestimated"
     )  # fmt: skip
     paper = "Chen, Kornblith, Norouzi, Hinton, ICML 2020"
