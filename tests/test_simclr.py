@@ -68,7 +68,7 @@ def simclr(size: int = 32, encoder: Encoder | None = None, **options) -> SimCLR:
     ("size", "sides"), [(32, (16, 24, 32)), (96, (48, 72, 96)), (28, (16, 24, 28)), (30, (16, 24, 30))]
 )
 def test_size_of_the_views_along_the_run(size: int, sides: tuple[int, int, int]) -> None:
-    method = simclr(size)
+    method = simclr(size, size_changes=(0.5, 0.8))
     found = [int(method.draw(2, seeds.generator(0), t)["size"]) for t in (0, 0.499, 0.5, 0.799, 0.8, 0.999)]
     assert found == [side for side in sides for _ in range(2)]
 
@@ -83,7 +83,7 @@ def test_paper_setting_keeps_the_size_and_has_two_views() -> None:
 
 def test_views_are_adjacent_and_a_rank_sees_its_slice() -> None:
     method, images = simclr(), smooth_images(6, sides=(40, 33))
-    drawn = method.draw(6, seeds.generator(0), 0.9)
+    drawn = method.draw(6, seeds.generator(0), 0.99)
     assert all(t.ndim == 0 or len(t) == 6 for t in drawn.values())
     whole = method.views(images, drawn)["views"]
     assert whole.shape == (24, 3, 32, 32)
