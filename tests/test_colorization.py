@@ -9,6 +9,7 @@ import torch
 from nolabel.data.batch import ImageBatch
 from nolabel.data.store import ImageStore
 from nolabel.encoders.base import build
+from nolabel.methods import colorization
 from nolabel.methods._colour_bins import annealed_mean, class_weights, colour_classes, soft_targets
 from nolabel.methods.base import DataInfo
 from nolabel.methods.colorization import Colorization, ColorizationOptions, colorization_loss
@@ -130,3 +131,25 @@ def test_the_lecture_form_regresses_and_beats_nothing_at_the_start() -> None:
     assert found["loss"] == pytest.approx(views["colours"].square().mean().item(), rel=0.05)
     assert found["constant_loss"] <= 1.05 * found["loss"]
     assert method.coloured(torch.rand(2, 3, 32, 32)).shape == (2, 3, 32, 32)
+
+
+def test_colours_are_chosen_only_to_be_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The annealed mean costs about as much as the loss: no training step computes it, held-out images do."""
+    asked: list[int] = []
+
+    def counted(logits: torch.Tensor, classes: torch.Tensor, temperature: float) -> torch.Tensor:
+        asked.append(len(logits))
+        return annealed_mean(logits, classes, temperature)
+
+    monkeypatch.setattr(colorization, "annealed_mean", counted)
+    method = made()
+    views = method.views(some(4), method.draw(4, torch.Generator().manual_seed(0), 0.0))
+    assert method(views).keys() == {"loss"}
+    assert not asked
+    found = method.eval().held_out(views)
+    assert asked == [4 * method.target**2]
+    assert found["loss"] == pytest.approx(method(views)["loss"].item(), rel=1e-5)
+    logits = method.answer(views["grey"]).detach().movedim(1, -1).flatten(0, 2)
+    ab = annealed_mean(logits, method.classes, 0.38)
+    truth = views["colours"].movedim(1, -1).flatten(0, 2)
+    assert found["ab_error"] == pytest.approx((ab - truth).norm(dim=1).mean().item(), rel=1e-4)

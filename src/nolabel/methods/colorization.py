@@ -81,6 +81,11 @@ def colorization_loss(logits: Tensor, index: Tensor, share: Tensor, weight: Tens
     return -(weight * (share * exact.gather(1, index)).sum(1)).mean()
 
 
+def _places(maps: Tensor) -> Tensor:
+    """(B, C, h, w) as (B h w, C)."""
+    return maps.movedim(1, -1).flatten(0, 2)
+
+
 class Colorization(Method):
     """An encoder of the lightness and a thin decoder of its colours."""
 
@@ -168,11 +173,7 @@ class Colorization(Method):
         answer, colours = self.answer(views["grey"]), views["colours"]
         if self.options.loss == "regression":
             return {"loss": F.mse_loss(answer.float(), colours)}
-        index, share, weight = self._targets(colours)
-        logits = answer.movedim(1, -1).flatten(0, 2)
-        error = annealed_mean(logits.detach(), self.classes, self.options.temperature)
-        error = (error - colours.movedim(1, -1).flatten(0, 2)).norm(dim=1).mean()
-        return {"loss": colorization_loss(logits, index, share, weight), "ab_error": error}
+        return {"loss": colorization_loss(_places(answer), *self._targets(colours))}
 
     def _targets(self, colours: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Soft targets and weights of all places; an image without colour weighs nothing."""
@@ -186,23 +187,27 @@ class Colorization(Method):
 
     @torch.no_grad()
     def held_out(self, views: dict[str, Tensor]) -> dict[str, float]:
-        """Loss, and `constant_loss`: that of the best answer which is the same everywhere, on these very images."""
-        found, colours = self(views), views["colours"]
+        """Loss, and `constant_loss`: that of the best answer which is the same everywhere, on these very images.
+
+        Classification adds `ab_error`, the mean distance in ab of the annealed mean from the truth.
+        """
+        answer, colours = self.answer(views["grey"]).float(), views["colours"]
         if self.options.loss == "regression":
             mean = colours.mean((0, 2, 3), keepdim=True)
             return {
-                "loss": found["loss"].item(),
+                "loss": F.mse_loss(answer, colours).item(),
                 "constant_loss": F.mse_loss(mean.expand_as(colours), colours).item(),
             }
+        logits = _places(answer)
         index, share, weight = self._targets(colours)
         mass = torch.zeros(len(self.classes), device=share.device)
         mass.scatter_add_(0, index.flatten(), (share * weight[:, None]).flatten())
         constant = (mass / mass.sum().clamp_min(1e-12)).clamp_min(1e-12).log().expand(len(index), -1)
-        best = colorization_loss(constant, index, share, weight)
+        ab = annealed_mean(logits, self.classes, self.options.temperature)
         return {
-            "loss": found["loss"].item(),
-            "constant_loss": best.item(),
-            "ab_error": found["ab_error"].item(),
+            "loss": colorization_loss(logits, index, share, weight).item(),
+            "constant_loss": colorization_loss(constant, index, share, weight).item(),
+            "ab_error": (ab - _places(colours)).norm(dim=1).mean().item(),
         }
 
     @torch.no_grad()
