@@ -129,6 +129,9 @@ def test_tallies_of_known_counts() -> None:
         {"close": 0.5, "ratio": 0.5, "error": 1.0, "active": 1, "spread": 1 / 3}
     )
     assert all(value.isfinite() for value in tallies(0 * whole, 0 * whole, whole[:, 0]).values())
+    assert tallies(whole, torch.tensor([[0.0, 0, 0], [3.0, 0, 0]]), whole[:, 0])[
+        "ratio"
+    ].item() == pytest.approx(2)
 
 
 # ---- the views

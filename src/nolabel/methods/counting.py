@@ -110,15 +110,15 @@ def counting_loss(
 def tallies(whole: Tensor, parts: Tensor, negative: Tensor) -> dict[str, Tensor]:
     """What to watch (0-d): a collapsed net has no active units, or a `spread` near 0.
 
-    `close`: share of images whose other image is too close; `ratio`: |φ(D∘x)| over |Σφ(T∘x)|, 1 when they add up;
-    `error`: the first term over the mean of |φ(D∘x)|²; `active`: units that count; `spread`: standard deviation
-    of the counts over the images as a share of their mean.
+    `close`: share of images whose other image is too close; `ratio`: mean |φ(D∘x)| over mean |Σφ(T∘x)|, 1 when they
+    add up; `error`: the first term over the mean of |φ(D∘x)|²; `active`: units that count; `spread`: standard
+    deviation of the counts over the images as a share of their mean.
     """
     tiny = torch.finfo(whole.dtype).tiny
     size = whole.square().sum(1).mean().clamp_min(tiny)
     return {
         "close": (negative > 0).float().mean(),
-        "ratio": (whole.norm(dim=1) / parts.norm(dim=1).clamp_min(tiny)).mean(),
+        "ratio": whole.norm(dim=1).mean() / parts.norm(dim=1).mean().clamp_min(tiny),
         "error": (whole - parts).square().sum(1).mean() / size,
         "active": (whole.mean(0) > ACTIVE).float().sum(),
         "spread": whole.std(0, correction=0).mean() / whole.mean().clamp_min(tiny),

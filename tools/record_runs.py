@@ -1,0 +1,104 @@
+"""Append measured runs to `docs/results/NAME.jsonl` and draw the table of `docs/results/NAME.md` from it.
+
+`python tools/record_runs.py docs/results/cifar10 RUN ...`: each RUN is a run folder with an `evaluation.jsonl`. A run
+of the same method, seed and budget is replaced, so that a table can grow over as many sittings as it needs. Without
+RUN only the table is drawn. It stands between the two marks of the page.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from nolabel.runs import DESCRIPTION, EVALUATION, read_rows, write_atomically, write_rows
+
+FIRST, LAST = "<!-- runs: made by tools/record_runs.py -->", "<!-- end of runs -->"
+HEAD = """
+| method | seed | steps | images seen | the task itself, on held-out images | linear, best stage | over random | kNN | over random |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- |
+"""
+
+
+def row_of(run: Path) -> dict[str, Any]:
+    """What is kept of a run: how it was trained, how well it solved its task, and its top-1 rows."""
+    about = json.loads((run / DESCRIPTION).read_text())
+    final = about["final"]
+    measured = [
+        {key: row[key] for key in ("protocol", "metric", "value", "low", "high", "n", "chosen")}
+        | {key: row["setting"][key] for key in ("against", "p", "test") if key in row["setting"]}
+        for row in read_rows(run / EVALUATION)
+        if row["subject"] == about["method"] and row["metric"] in ("top1", "top1_difference")
+    ]
+    return {
+        "method": about["method"],
+        "seed": about["seed"],
+        "asked": about["budget"]["asked"],
+        "encoder": about["encoder"],
+        "size": about["size"],
+        "data": Path(about["data"]["source"]).name,
+        "steps": about["budget"]["steps"],
+        "images": round(about["budget"]["epochs"] * about["data"]["trained_on"]),
+        "seconds": about["seconds"],
+        "started": about["started"],
+        "processor": about["machine"]["processor"],
+        "threads": about["threads"],
+        "chance": about["chance"],
+        "held_out": {key.split("/")[1]: v for key, v in final.items() if key.startswith("held_out/")},
+        "repeat": about["repeat"],
+        "measured": measured,
+    }
+
+
+def _name(row: dict[str, Any]) -> tuple[Any, ...]:
+    return (row["method"], row["seed"], row["encoder"], row["size"], row["data"], json.dumps(row["asked"]))
+
+
+def _task(row: dict[str, Any]) -> str:
+    """The task's own answers in words: numbers as they were logged, chance in brackets where there is one."""
+    said = []
+    for name, value in row["held_out"].items():
+        if name != "images":
+            chance = (row["chance"] or {}).get(name)
+            said.append(f"{name} {value:.4g}" + (f" (chance {chance:.3g})" if chance is not None else ""))
+    return ", ".join(said)
+
+
+def _accuracy(row: dict[str, Any], protocol: str) -> str:
+    for r in row["measured"]:
+        if (r["protocol"], r["metric"]) == (protocol, "top1"):
+            stage = f", {r['chosen']['stage']}" if "stage" in r["chosen"] else ""
+            return f"{100 * r['value']:.1f} ({100 * r['low']:.1f}–{100 * r['high']:.1f}){stage}"
+    return "not measured"
+
+
+def _over_random(row: dict[str, Any], protocol: str) -> str:
+    for r in row["measured"]:
+        if (r["protocol"], r["metric"]) == (protocol, "top1_difference") and "random" in r["against"]:
+            p = "p < 0.001" if r["p"] < 0.001 else f"p = {r['p']:.3f}"
+            return f"{100 * r['value']:+.1f} ({100 * r['low']:.1f} to {100 * r['high']:.1f}), {p}"
+    return ""
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    lines = [
+        f"| {row['method'].replace('_', ' ')} | {row['seed']} | {row['steps']:,} | {row['images']:,} | {_task(row)} | "
+        + " | ".join(f"{_accuracy(row, p)} | {_over_random(row, p)}" for p in ("linear", "knn"))
+        + " |"
+        for row in rows
+    ]
+    return HEAD + "\n".join(lines) + "\n"
+
+
+def main(page: Path, runs: list[Path]) -> None:
+    kept, written = page.with_suffix(".jsonl"), page.with_suffix(".md")
+    new = [row_of(run) for run in runs]
+    names = {_name(row) for row in new}
+    rows = sorted([row for row in read_rows(kept) if _name(row) not in names] + new, key=_name)
+    write_rows(kept, rows)
+    before, _, rest = written.read_text().partition(FIRST)
+    after = rest.partition(LAST)[2]
+    write_atomically(written, f"{before}{FIRST}\n{table(rows)}{LAST}{after}")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), [Path(run) for run in sys.argv[2:]])
