@@ -13,10 +13,10 @@ from typing import Any
 from nolabel.runs import DESCRIPTION, EVALUATION, read_rows, write_atomically, write_rows
 
 FIRST, LAST = "<!-- runs: made by tools/record_runs.py -->", "<!-- end of runs -->"
-HEAD = """
-| method | seed | steps | images seen | the task itself, on held-out images | linear, best stage | over random | kNN | over random |
-| --- | --- | --- | --- | --- | --- | --- | --- | --- |
-"""
+COLUMNS = (
+    "method", "seed", "steps", "images seen", "the task itself, on held-out images", "linear, best stage",
+    "over random", "kNN", "over random",
+)  # fmt: skip
 
 
 def row_of(run: Path) -> dict[str, Any]:
@@ -86,7 +86,8 @@ def table(rows: list[dict[str, Any]]) -> str:
         + " |"
         for row in rows
     ]
-    return HEAD + "\n".join(lines) + "\n"
+    head = [f"| {' | '.join(cells)} |" for cells in (COLUMNS, ("---",) * len(COLUMNS))]
+    return "\n".join(["", *head, *lines, ""])
 
 
 def main(page: Path, runs: list[Path]) -> None:
