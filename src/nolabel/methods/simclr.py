@@ -25,10 +25,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from nolabel import distributed
 from nolabel.data.batch import ImageBatch
 from nolabel.encoders.base import Encoder
 from nolabel.errors import UsageError
+from nolabel.methods._contrastive import (
+    Negatives,
+    against,
+    mean_over_pairs,
+    retrieval,
+    rival,
+    rival_chance,
+    similarities,
+)
 from nolabel.methods._sizes import check_sizes, view_side
 from nolabel.methods.base import DataInfo, Method, Recipe
 from nolabel.views import colour, filters, geometry, plain
@@ -37,14 +45,21 @@ from nolabel.views.fused import simclr_view
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-MASKED = -1e9
-"""stands for minus infinity; finite, so that nothing subtracts infinities where an image has no negatives"""
-
 
 @dataclass(frozen=True)
 class SimCLROptions:
     """What can be chosen about SimCLR."""
 
+    loss: Literal["nt_xent", "dcl", "dclw", "nt_logistic", "margin"] = "nt_xent"
+    """the paper's, decoupled ones (without the positive in the denominator), or the rivals of its table 4"""
+    mining: Literal["all", "semi_hard"] = "all"
+    """negatives of `nt_logistic` and `margin`: all, or the nearest that is not nearer than the positive"""
+    margin: float = 0.8
+    """of `margin`, in cosines (paper: the best of 0, 0.4, 0.8, 1.6)"""
+    normalise: bool = True
+    """cosines; false: dot products (paper: temperature 10 or 100 then)"""
+    negatives: Literal["both_views", "other_view"] = "both_views"
+    """all views of other images, or those in the partner's place (paper, table 4: the latter for all losses)"""
     temperature: float = 0.2
     """divides the cosines; smaller weighs hard negatives more (paper 0.1, CIFAR-10 0.5)"""
     views: int = 4
@@ -55,16 +70,24 @@ class SimCLROptions:
     """shares of the run after which the next of `sizes` begins"""
     crop_min: float = 0.2
     """smallest crop, as a share of the image's area (paper 0.08)"""
+    aspect: tuple[float, float] = (0.75, 1.3333333333333333)
+    """smallest and largest width / height of the crop"""
     flip_p: float = 0.5
     """probability of a horizontal flip"""
     colour_strength: float = 0.5
     """scales the jitter of brightness, contrast, saturation (0.8) and hue (0.2); paper 1, CIFAR-10 0.5"""
     jitter_p: float = 0.8
     """probability of the colour jitter"""
+    brightness: Literal["mul", "add"] = "mul"
+    """brightness multiplied, or shifted as in the released code's first form"""
+    jitter_order: Literal["random", "fixed"] = "random"
+    """`fixed`: brightness, contrast, saturation, hue, as the paper lists them"""
     grey_p: float = 0.1
     """probability of losing the colour (paper 0.2)"""
     blur_p: float = 0.0
     """probability of a Gaussian blur, kernel a tenth of the side (paper 0.5, CIFAR-10 none)"""
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    """range of the blur's width in pixels"""
     head: Literal["mlp2_bn", "mlp2", "mlp3_bn", "linear", "none"] = "mlp2_bn"
     """layers of g: the paper's `mlp2`, its code's `mlp3_bn`, or simpler ones"""
     head_hidden: int = 512
@@ -82,6 +105,12 @@ class SimCLROptions:
                 f"SimCLR needs views >= 2 (not {self.views}), temperature > 0 (not {self.temperature}) and "
                 f"crop_min in (0, 1] (not {self.crop_min})."
             )
+        if any(len(pair) != 2 or not 0 < pair[0] <= pair[1] for pair in (self.aspect, self.blur_sigma)):
+            raise UsageError("aspect and blur_sigma each need two numbers above 0, the smaller first: 0.5,2.")
+        if self.loss == "dclw" and not self.normalise:
+            raise UsageError("The loss dclw weighs its pairs by cosines: use --loss dcl, or keep normalise.")
+        if self.mining != "all" and self.loss not in ("nt_logistic", "margin"):
+            raise UsageError(f"Only the losses nt_logistic and margin mine negatives, and not {self.loss}.")
         check_sizes(self.sizes, self.size_changes)
 
 
@@ -99,56 +128,18 @@ PAPER_CIFAR10 = (
 """appendix B.9: ResNet-50 with the small stem, the best of its grid; the rule of the rate is the code's"""
 
 
-def similarities(z: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-    """Cosines over the temperature of each view with its own image's views, and with those of other images.
-
-    z is (n, V, d), V views of each image of this process. Returns `positive` (n, V, V) and `negative`
-    (n, V, M, V) with M the images of all processes, in which the image's own views are `MASKED`; both are at
-    least float32, whatever z is.
-    """
-    n, views, _ = z.shape
-    with torch.autocast(z.device.type, enabled=False):
-        u = F.normalize(z.to(torch.promote_types(z.dtype, torch.float32)), dim=-1)
-        everyone = distributed.gather(u)
-        positive = u @ u.mT / temperature
-        negative = (u.flatten(0, 1) @ everyone.flatten(0, 1).T / temperature).view(n, views, -1, views)
-    images = torch.arange(len(everyone), device=z.device)
-    own = images[distributed.rank() * n + images[:n], None] == images
-    return positive, negative.masked_fill(own[:, None, :, None], MASKED)
-
-
-def mean_over_pairs(values: Tensor) -> Tensor:
-    """Mean of (n, V, V) over the ordered pairs of two different views of one image."""
-    n, views, _ = values.shape
-    same = torch.eye(views, dtype=torch.bool, device=values.device)
-    return values.masked_fill(same, 0).sum() / (n * views * (views - 1))
-
-
-def nt_xent(z: Tensor, temperature: float) -> Tensor:
+def nt_xent(
+    z: Tensor, temperature: float, normalise: bool = True, negatives: Negatives = "both_views"
+) -> Tensor:
     """NT-Xent (section 2.1, equation 1), normalised temperature-scaled cross-entropy, over V views an image.
 
     For views v and w of one image: -log of exp(s_vw) over exp(s_vw) plus the sum of exp(s) over all views of
     other images; then the mean over all ordered pairs (v, w). With V = 2 the denominator has the
     paper's 2N - 1 terms. z is (n, V, d) of this process; the negatives come from all processes.
     """
-    positive, negative = similarities(z, temperature)
-    others = negative.flatten(2).logsumexp(-1, keepdim=True)
+    positive, negative = similarities(z, temperature, normalise)
+    others = against(negative, negatives).logsumexp(-1)
     return mean_over_pairs(torch.logaddexp(positive, others) - positive)
-
-
-@torch.no_grad()
-def retrieval(z: Tensor) -> dict[str, Tensor]:
-    """How often a view's partner is nearer than the views of all other images (0-d tensors in [0, 1]).
-
-    `acc_all` counts every view of theirs, as the loss does; `acc_cross` only the one in the partner's place,
-    as the released code's log does.
-    """
-    positive, negative = similarities(z, 1.0)
-    hardest = negative.amax(2)
-    return {
-        "acc_cross": mean_over_pairs((positive > hardest).float()),
-        "acc_all": mean_over_pairs((positive > hardest.amax(-1, keepdim=True)).float()),
-    }
 
 
 def projection_head(kind: str, dim: int, hidden: int, out: int) -> nn.Sequential:
@@ -195,13 +186,15 @@ class SimCLR(Method):
         size = view_side(self.data.size, o.sizes, o.size_changes, progress)
         weak, hue = 0.8 * o.colour_strength, 0.2 * o.colour_strength
         per_view = {
-            **geometry.draw_crop(count, generator, area=(o.crop_min, 1.0)),
+            **geometry.draw_crop(count, generator, area=(o.crop_min, 1.0), aspect=o.aspect),
             **geometry.draw_flip(count, generator, o.flip_p),
-            **colour.draw_jitter(count, generator, weak, weak, weak, hue, o.jitter_p),
+            **colour.draw_jitter(count, generator, weak, weak, weak, hue, o.jitter_p, o.brightness == "add"),
             **colour.draw_grey(count, generator, o.grey_p),
         }
+        if o.jitter_order == "fixed":
+            per_view["order"] = torch.arange(4).repeat(count, 1)
         if o.blur_p:
-            per_view |= filters.draw_blur(count, generator, p=o.blur_p)
+            per_view |= filters.draw_blur(count, generator, o.blur_sigma, o.blur_p)
         return {"size": torch.tensor(size)} | {k: v.unflatten(0, (n, o.views)) for k, v in per_view.items()}
 
     def views(self, images: ImageBatch, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -219,14 +212,24 @@ class SimCLR(Method):
         h = [self.encoder(views[v::count]) for v in range(count)]
         return torch.stack(h, 1), torch.stack([self.head(part) for part in h], 1)
 
+    def contrast(self, z: Tensor) -> Tensor:
+        """The chosen loss (0-d) of z (n, V, d)."""
+        o = self.options
+        if o.loss == "nt_xent":
+            return nt_xent(z, o.temperature, o.normalise, o.negatives)
+        return rival(o.loss, z, o.temperature, o.normalise, o.negatives, o.mining, o.margin)
+
     def forward(self, views: dict[str, Tensor]) -> dict[str, Tensor]:
         h, z = self.embed(views["views"])
-        loss = self.scale * nt_xent(z, self.options.temperature)
+        loss = self.scale * self.contrast(z)
         spread = F.normalize(h.detach().float(), dim=-1).flatten(0, 1).std(0).mean() * h.shape[-1] ** 0.5
-        return {"loss": loss, **retrieval(z.detach()), "h_std": spread}
+        return {"loss": loss, **retrieval(z.detach(), self.options.normalise), "h_std": spread}
 
     def chance_loss(self, images: int) -> float:
-        return self.scale * math.log(1 + self.options.views * (images - 1))
+        o = self.options
+        others = (o.views if o.negatives == "both_views" else 1) * (images - 1)
+        value = math.log1p(others) if o.loss == "nt_xent" else rival_chance(o.loss, others, o.margin)
+        return self.scale * value
 
     @torch.no_grad()
     def held_out(self, views: dict[str, Tensor]) -> dict[str, float]:
@@ -240,7 +243,7 @@ class SimCLR(Method):
 
         rows, columns = images.size, self.options.views + 1
         views = self.views(images, self.draw(rows, generator, progress=0.999))["views"]
-        whole = plain.whole(images, self.data.size)[:, None]
+        whole = plain.whole(images, views.shape[-1])[:, None]
         pictures = torch.cat([whole, views.unflatten(0, (rows, -1))], 1).permute(0, 1, 3, 4, 2)
         figure = Figure(figsize=(1.5 * columns, 1.5 * rows + 0.8), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False)
