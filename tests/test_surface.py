@@ -29,6 +29,7 @@ def test_the_commands() -> None:
             "pretrain",
             "evaluate",
             "compare",
+            "transfer",
             "check-pretext",
             "study",
             "gallery",

@@ -124,8 +124,8 @@ def test_the_permutation_test_decides_ties() -> None:
 
 
 def test_the_summary_ranks_and_weighs_by_logits() -> None:
-    def of(*values: float) -> list[Transferred]:
-        return [scored(str(i), "top1", np.zeros(100), value) for i, value in enumerate(values)]
+    def of(*values: float) -> list[Result]:
+        return [scored(str(i), "top1", np.zeros(100), value).result for i, value in enumerate(values)]
 
     found = transfer.summary({"a": of(0.9, 0.5, 1.0), "b": of(0.8, 0.5, 0.9)})
     assert found["a"][0] == pytest.approx((1 + 1.5 + 1) / 3)

@@ -6,6 +6,7 @@ runs/<name>/
   checkpoints/        step-000000123.safetensors + .json, newest two
   encoder.safetensors + encoder.json
   evaluation.jsonl    one number, one row
+  transfer.jsonl      the same, of other data sets
   skipped.csv         files that could not be read, and why
   report.html
 """
@@ -27,6 +28,7 @@ DESCRIPTION = "run.json"
 METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 EVALUATION = "evaluation.jsonl"
+TRANSFER = "transfer.jsonl"
 LOCK = ".lock"
 LEFTOVERS = (f"{CHECKPOINTS}/.*.tmp", ".encoder.*.tmp", f".{DESCRIPTION}.*.tmp", f".{METRICS}.*.tmp")
 

@@ -60,7 +60,7 @@ def evaluate_encoder(
     """
     keep_freed()
     encoder = source if isinstance(source, Encoder) else load_encoder(source)
-    _check_channels(encoder)
+    check_channels(encoder)
     subject = name or (encoder.name if isinstance(source, Encoder) else subject_of(Path(source)))
     labelled = bool((store.labels >= 0).any())
     measures = [_protocol(one) for one in (protocols if labelled else UNLABELLED)]
@@ -137,7 +137,8 @@ def _run(measure: Protocol, subject: Features, seed: int, common: dict[str, Any]
     return [replace(result, setting=common | result.setting) for result in measure.run(subject, seed)]
 
 
-def _check_channels(encoder: Encoder) -> None:
+def check_channels(encoder: Encoder) -> None:
+    """Raise UsageError where `encoder` takes no RGB."""
     channels = encoder.stem.in_channels
     if channels != 3:
         raise UsageError(

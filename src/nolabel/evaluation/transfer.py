@@ -126,7 +126,7 @@ def transfer(
     """
     found = []
     for target in targets:
-        division = divide(target.store, seed) if target.tags is None else _divide_tagged(target, seed)
+        division = divided(target, seed)
         features = extract(
             encoder, target.store, division, name=name, size=size, values=values, progress=progress
         )
@@ -143,10 +143,15 @@ def of_features(subject: Features, target: Target, seed: int) -> Transferred:
             )
         return _tagged(subject, target.name, target.tags, seed)
     options = LinearOptions(l2_grid="full", choose_by=target.metric)
-    rows = {row.metric: row for row in Linear(options).run(subject, seed)}
+    return scored(Linear(options).run(subject, seed), subject, target, PROTOCOL)
+
+
+def scored(results: Sequence[Result], subject: Features, target: Target, protocol: str) -> Transferred:
+    """What a protocol's `results` say in the metric of `target`, which is one of classes."""
+    rows = {row.metric: row for row in results}
     labels, predicted = subject.labels[subject.test].numpy(), rows["top1"].predictions
     assert predicted is not None
-    result = replace(rows[target.metric], protocol=PROTOCOL, predictions=predicted)
+    result = replace(rows[target.metric], protocol=protocol, predictions=predicted)
     result = replace(result, setting=result.setting | {"data": target.name})
     of_classes = labels if target.metric == "balanced" else None
     return Transferred(target.name, result, (predicted == labels).astype(float), of_classes)
@@ -171,16 +176,16 @@ def compare(first: Sequence[Transferred], second: Sequence[Transferred], seed: i
     return found
 
 
-def summary(of_encoders: Mapping[str, Sequence[Transferred]]) -> dict[str, tuple[float, float]]:
+def summary(of_encoders: Mapping[str, Sequence[Result]]) -> dict[str, tuple[float, float]]:
     """Encoder -> (mean rank, 1 is best; mean of the logits of its values), over the same data sets.
 
     A bare mean over different metrics would weigh a point at 50 % as one at 95 %. Equal values share a rank.
     """
     from scipy.stats import rankdata
 
-    values = np.array([[one.result.value for one in rows] for rows in of_encoders.values()])
+    values = np.array([[one.value for one in rows] for rows in of_encoders.values()])
     ranks = rankdata(-values, axis=0).mean(1)
-    n = np.array([[one.result.n for one in rows] for rows in of_encoders.values()])
+    n = np.array([[one.n for one in rows] for rows in of_encoders.values()])
     inside = values.clip(0.5 / n, 1 - 0.5 / n)
     logits = np.log(inside / (1 - inside)).mean(1)
     return {name: (float(r), float(l)) for name, r, l in zip(of_encoders, ranks, logits, strict=True)}
@@ -231,9 +236,11 @@ def _mean_precision(scores: np.ndarray, tags: np.ndarray) -> float:
     return float(np.mean([average_precision(scores[:, c], tags[:, c]) for c in shown])) if shown else 0.0
 
 
-def _divide_tagged(target: Target, seed: int) -> Division:
-    """The store's own test split, or a random fifth; every image counts, whatever its tags."""
+def divided(target: Target, seed: int) -> Division:
+    """Training and test images of `target`: as `divide`; of a tagged set every image counts, whatever its tags."""
     store = target.store
+    if target.tags is None:
+        return divide(store, seed)
     if "test" in store.split_names:
         held, text = store.splits == store.split_names.index("test"), "train and test as the data have them"
     else:

@@ -9,6 +9,7 @@ from nolabel.report import sections
 from nolabel.report._text import duration, listed, short
 from nolabel.report.accuracy import accuracy, by_stage
 from nolabel.report.records import Record, read_record
+from nolabel.report.transfer import transfer
 from nolabel.runs import write_atomically
 
 REPORT = "report.html"
@@ -39,6 +40,7 @@ def write_report(run_folder: str | Path, thumbnails: bool = True) -> Path:
         sections.views(record, thumbnails),
         accuracy([record]),
         by_stage([record]),
+        transfer(record),
         sections.retrieval(record, thumbnails),
         sections.filters(record),
         sections.skipped(record),

@@ -106,7 +106,7 @@ def read_record(folder: str | Path) -> Record:
         FileFormatError: a file is damaged or of an unknown format version.
     """
     folder = Path(folder)
-    rows = map(_row, read_rows(folder / EVALUATION))
+    rows = read_table(folder / EVALUATION)
     latest = {(row.subject, row.protocol, row.metric, row.data, row.against): row for row in rows}
     return Record(
         folder,
@@ -115,6 +115,11 @@ def read_record(folder: str | Path) -> Record:
         tuple(latest.values()),
         _skipped(folder / SKIPPED),
     )
+
+
+def read_table(path: Path) -> tuple[Row, ...]:
+    """The rows of a `.jsonl` file of results; none where there is no file."""
+    return tuple(map(_row, read_rows(path)))
 
 
 def _row(held: dict[str, Any]) -> Row:
