@@ -130,7 +130,7 @@ def test_the_lecture_form_regresses_and_beats_nothing_at_the_start() -> None:
     found = method.eval().held_out(views)
     assert found["loss"] == pytest.approx(views["colours"].square().mean().item(), rel=0.05)
     assert found["constant_loss"] <= 1.05 * found["loss"]
-    assert method.coloured(torch.rand(2, 3, 32, 32)).shape == (2, 3, 32, 32)
+    assert method.colours(torch.rand(2, 3, 32, 32)).shape == (2, 2, 16, 16)
 
 
 def test_colours_are_chosen_only_to_be_measured(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,6 +36,7 @@ def test_the_commands() -> None:
             "report",
             "embed",
             "search",
+            "colorize",
             "export",
         ),
         *("methods", "doctor", "cache"),

@@ -35,6 +35,7 @@ COMMANDS: dict[str, tuple[Group, str]] = {
     "report": (_LEARN, "Write a run's report.html again."),
     "embed": (_USE, "Write one vector for each image, with its path."),
     "search": (_USE, "Find the images most like one image."),
+    "colorize": (_USE, "Colour black-and-white photographs with a trained colorization."),
     "export": (_USE, "Write an encoder's weights for torchvision, timm or ONNX."),
     "methods": (_LOOK, "List the methods."),
     "doctor": (_LOOK, "Say what is installed, what this machine has, and what is slow or missing."),

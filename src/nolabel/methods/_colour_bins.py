@@ -33,5 +33,5 @@ def class_weights(prior: Tensor, uniform: float) -> Tensor:
 
 
 def annealed_mean(logits: Tensor, classes: Tensor, temperature: float) -> Tensor:
-    """Expected ab (N, 2) of the distribution sharpened by `temperature` (section 2.3, equation 5)."""
-    return (logits.float() / temperature).softmax(1) @ classes
+    """Expected ab (N, 2) of the distribution sharpened by `temperature` (section 2.3, equation 5); 0: its mode."""
+    return (logits.float() / max(temperature, 1e-6)).softmax(1) @ classes

@@ -7,27 +7,29 @@ the annealed mean of the classes (section 2.3). `loss="regression"` is the lectu
 squared error, which answers with greyish means.
 
 The paper's values, as `PAPER_IMAGENET`: crops of 176 px, targets at a quarter of that, five classes a target, lambda
-1/2, T 0.38, Adam 3e-5 with beta 2 of 0.99, decay 1e-3, 40 images. Its own net is not built: any encoder stands there.
+1/2, T 0.38, Adam 3e-5 with beta 2 of 0.99, decay 1e-3, 40 images; its own net is `--encoder colorization_net`, which
+brings its own head. Its k-means initialisation is not built.
 
 The scaled defaults (ours) are for minutes on a processor: a thin head on the last map (specification 4.8), AdamW with
 a cosine. Before transfer the first convolution's three slices are set to their mean, so that it sees what it was
 trained on: brightness.
 """
 
-import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from nolabel.data.batch import ImageBatch
-from nolabel.encoders.base import Encoder, evaluating, map_shapes
+from nolabel.encoders.base import Encoder, evaluating
+from nolabel.encoders.colorization_net import colour_head
 from nolabel.methods._colour_bins import annealed_mean, class_weights, colour_classes, soft_targets
+from nolabel.methods._colouring import Space, joined
 from nolabel.methods.base import DataInfo, Method, Recipe
 from nolabel.views import geometry, plain
-from nolabel.views.lab import lab_to_rgb, rgb_to_lab, rgb_to_yuv, yuv_to_rgb
+from nolabel.views.lab import rgb_to_lab, rgb_to_yuv
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -37,7 +39,8 @@ if TYPE_CHECKING:
 COLOURLESS = 5.0
 """largest |ab| of an image that teaches nothing (released code)"""
 PRIOR_IMAGES = 2000
-WIDTH = 128
+UV_RANGE = (0.436, 0.615)
+"""largest U and V (specification 4.2), by which targets are brought into [-1, 1]"""
 
 
 @dataclass(frozen=True)
@@ -107,17 +110,8 @@ class Colorization(Method):
         classes = colour_classes()
         self.register_buffer("classes", classes)
         self.register_buffer("weights", torch.ones(len(classes)))
-        channels, side = map_shapes(encoder, data.size)[-1]
         outputs = len(classes) if options.loss == "classification" else 2
-        layers: list[nn.Module] = [nn.Conv2d(channels, WIDTH, 1), nn.BatchNorm2d(WIDTH), nn.ReLU()]
-        for step in range(1, max(1, round(math.log2(self.target / side))) + 1):
-            wider = min(self.target, side * 2**step)
-            layers += [nn.Upsample((wider, wider), mode="bilinear"), nn.Conv2d(WIDTH, WIDTH, 3, padding=1),
-                       nn.BatchNorm2d(WIDTH), nn.ReLU()]  # fmt: skip
-        layers += [nn.Upsample((self.target, self.target), mode="bilinear"), nn.Conv2d(WIDTH, outputs, 1)]
-        nn.init.normal_(layers[-1].weight, std=0.03)  # type: ignore[arg-type]
-        nn.init.zeros_(layers[-1].bias)  # type: ignore[arg-type]
-        self.head = nn.Sequential(*layers)
+        self.head = colour_head(encoder, data.size, self.target, outputs)
 
     @torch.no_grad()
     def prepare(self, store: "ImageStore", generator: torch.Generator) -> None:
@@ -154,7 +148,7 @@ class Colorization(Method):
         else:
             converted = rgb_to_yuv(rgb)
             light = converted[:, :1]
-            colours = converted[:, 1:] / rgb.new_tensor((0.436, 0.615)).view(2, 1, 1)
+            colours = converted[:, 1:] / rgb.new_tensor(UV_RANGE).view(2, 1, 1)
         return {"grey": ((light - 0.5) / 0.25).repeat(1, 3, 1, 1), "colours": self._coarse(colours)}
 
     def _coarse(self, colours: Tensor) -> Tensor:
@@ -218,18 +212,23 @@ class Colorization(Method):
         encoder.mean.fill_(0.5)
         encoder.std.fill_(0.25)
 
+    @property
+    def space(self) -> Space:
+        """Where `colours` lie: ab, or U and V."""
+        return "lab" if self.options.loss == "classification" else "yuv"
+
     @torch.no_grad()
-    def coloured(self, rgb: Tensor) -> Tensor:
-        """Images (B, 3, S, S) in [0, 1] with their own lightness and the colours that the net gives them."""
-        answer = self.answer(self.split(rgb)["grey"])
+    def colours(self, rgb: Tensor, temperature: float | None = None) -> Tensor:
+        """Colours (B, 2, h, w) of the lightness of images (B, 3, H, W) in [0, 1], at the resolution of the head.
+
+        ab by the annealed mean at `temperature` (None: the option's), or U and V.
+        """
+        answer = self.answer(self.split(rgb)["grey"]).float()
         if self.options.loss == "regression":
-            large = F.interpolate(answer, size=rgb.shape[-2:], mode="bilinear")
-            scale = rgb.new_tensor((0.436, 0.615)).view(2, 1, 1)
-            return yuv_to_rgb(torch.cat([rgb_to_yuv(rgb)[:, :1], large * scale], 1))
-        ab = annealed_mean(answer.movedim(1, -1).flatten(0, 2), self.classes, self.options.temperature)
-        small = ab.unflatten(0, (len(rgb), *answer.shape[-2:])).movedim(-1, 1)
-        large = F.interpolate(small, size=rgb.shape[-2:], mode="bilinear")
-        return lab_to_rgb(torch.cat([rgb_to_lab(rgb)[:, :1], large], 1))
+            return answer * answer.new_tensor(UV_RANGE).view(2, 1, 1)
+        chosen = self.options.temperature if temperature is None else temperature
+        ab = annealed_mean(_places(answer), self.classes, chosen)
+        return ab.unflatten(0, (len(rgb), *answer.shape[-2:])).movedim(-1, 1)
 
     @torch.no_grad()
     def panel(self, images: ImageBatch, generator: torch.Generator, trained: bool = False) -> "Figure":
@@ -241,7 +240,7 @@ class Colorization(Method):
         columns = [("what it sees", grey), ("the truth", rgb)]
         if trained:
             with evaluating(self):
-                columns.insert(1, ("its colours", self.coloured(rgb)))
+                columns.insert(1, ("its colours", joined(rgb, self.colours(rgb), self.space)))
         figure = Figure(figsize=(2.4 * len(columns), 2.4 * images.size + 0.6), layout="constrained")
         axes = figure.subplots(images.size, len(columns), squeeze=False)
         for b, row in enumerate(axes):

@@ -1,0 +1,77 @@
+"""Photographs in the colours that a trained colorization gives them, at their own resolution."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nolabel.encoders.base import evaluating
+from nolabel.views.lab import lab_to_rgb, rgb_to_lab, rgb_to_yuv, yuv_to_rgb
+
+if TYPE_CHECKING:
+    from nolabel.methods.colorization import Colorization
+
+Space = Literal["lab", "yuv"]
+
+ROWS = 512
+"""rows of a photograph that are converted at a time, so that a large one needs little memory"""
+LONGEST = 8
+"""most that the longer side of what the net sees is of the shorter one"""
+GREY = 2.0
+"""mean chroma in ab below which a photograph counts as black and white"""
+
+
+@dataclass(frozen=True)
+class Coloured:
+    """One photograph, uint8 (3, H, W) each."""
+
+    grey: Tensor
+    """its lightness, all that the net was shown"""
+    coloured: Tensor
+    truth: Tensor | None
+    """the photograph as it came; None where that was black and white already"""
+
+
+@torch.no_grad()
+def colour_photograph(
+    method: "Colorization", photograph: Tensor, temperature: float | None = None
+) -> Coloured:
+    """The photograph, uint8 (3, H, W), of any size, as the trained `method` colours it.
+
+    The net sees its lightness with the shorter side at the size that it was trained for. The colours it finds are
+    enlarged and joined to the lightness at full resolution. `temperature`: of the annealed mean; None: the method's.
+    """
+    rgb = photograph.cpu()[None] / 255
+    with evaluating(method):
+        seen = F.interpolate(rgb, _seen_size(rgb, method.data.size), mode="bilinear", antialias=True)
+        colours = method.colours(seen.to(method.classes.device), temperature).cpu()
+    return Coloured(
+        _bytes(joined(rgb, torch.zeros_like(colours), method.space)),
+        _bytes(joined(rgb, colours, method.space)),
+        photograph.cpu() if float(rgb_to_lab(seen)[:, 1:].norm(dim=1).mean()) > GREY else None,
+    )
+
+
+def joined(rgb: Tensor, colours: Tensor, space: Space) -> Tensor:
+    """Images (B, 3, H, W) in [0, 1] with their own lightness and other colours (B, 2, h, w), enlarged to fit.
+
+    Colours are ab in "lab", U and V in "yuv"; what sRGB does not have is cut.
+    """
+    large = F.interpolate(colours, size=rgb.shape[-2:], mode="bilinear")
+    forth, back = (rgb_to_lab, lab_to_rgb) if space == "lab" else (rgb_to_yuv, yuv_to_rgb)
+    parts = zip(rgb.split(ROWS, 2), large.split(ROWS, 2), strict=True)
+    return torch.cat([back(torch.cat([forth(part)[:, :1], colour], 1)) for part, colour in parts], 2)
+
+
+def _seen_size(rgb: Tensor, shorter: int) -> tuple[int, int]:
+    """Height and width of what the net sees: aspect kept, but for strips, whose longer side it could not hold."""
+    height, width = rgb.shape[-2:]
+    scale = shorter / min(height, width)
+    return min(round(height * scale), LONGEST * shorter), min(round(width * scale), LONGEST * shorter)
+
+
+def _bytes(images: Tensor) -> Tensor:
+    """(1, 3, H, W) in [0, 1] to uint8 (3, H, W)."""
+    return (images[0] * 255).round().byte()
