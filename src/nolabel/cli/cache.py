@@ -1,4 +1,4 @@
-"""`nolabel cache`: the decoded images that are kept between runs."""
+"""`nolabel cache`: the decoded images, and the results of baselines, that are kept between runs."""
 
 import time
 
@@ -9,8 +9,8 @@ from nolabel.data import cache as stores
 
 cache = App(
     name="cache",
-    help="See or clear the decoded images that are kept between runs. NOLABEL_CACHE names another folder for "
-    "them, NOLABEL_CACHE_GB another limit.",
+    help="See or clear the decoded images and the results of baselines that are kept between runs. "
+    "NOLABEL_CACHE names another folder for them, NOLABEL_CACHE_GB another limit.",
     help_format="plaintext",
 )
 
@@ -32,11 +32,15 @@ def list_() -> None:
             for e in kept
         ]
         _screen.table(("source", "images", "size", "last used"), rows, right=("images", "size"))
+    results = stores.baselines()
+    if results:
+        size = gigabytes(sum(file.stat().st_size for file in results))
+        _screen.line(f"{len(results):,} results of baselines, {size}: one baseline under one protocol each")
 
 
 @cache.command
 def clear() -> None:
-    """Remove all that is kept; it is decoded again when it is needed."""
+    """Remove all that is kept; it is decoded and measured again when it is needed."""
     _screen.line(f"Freed {gigabytes(stores.clear())} in {stores.folder()}.")
 
 

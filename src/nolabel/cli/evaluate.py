@@ -13,7 +13,7 @@ from nolabel.encoders._io import image_size, load_encoder
 from nolabel.evaluation import baselines as known
 from nolabel.evaluation.base import Result
 from nolabel.evaluation.run import PROTOCOLS, evaluate_encoder, subject_of, write_results
-from nolabel.report._text import interval, number, p_value, percent, signed
+from nolabel.report._text import interval, listed, number, p_value, percent, signed
 from nolabel.report.page import write_report
 from nolabel.report.records import DIFFERENCE, Row, protocol_in_words, subject_in_words
 from nolabel.report.verdict import judge
@@ -104,6 +104,9 @@ def show(results: Sequence[Result], subject: str) -> None:
     _show(("protocol", f"points of {subject} over", "top-1", "95 % interval", "p"), differences, ("top-1",))
     diagnostics = [(row.metric, number(row.value)) for row in rows if row.protocol == "diagnostics"]
     _show(("diagnostic", "value"), diagnostics, ("value",))
+    kept = dict.fromkeys(subject_in_words(row.subject) for row in rows if row.setting.get("from_cache"))
+    if kept:
+        _screen.line(f"From the cache, measured on these images before: {listed(kept)}.")
     verdict = judge(rows, subject)
     _screen.line(f"{verdict.title}. {' '.join(verdict.sentences)}")
 

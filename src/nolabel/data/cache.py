@@ -14,6 +14,8 @@ from nolabel.errors import RunError, UsageError
 from nolabel.runs import write_atomically
 
 DEFAULT_LIMIT_GB = 20.0
+BASELINES = "baselines"
+"""folder of the results of baselines"""
 
 
 @dataclass(frozen=True)
@@ -67,12 +69,21 @@ def entries(cache: Path | None = None) -> list[CacheEntry]:
 
 
 def clear(cache: Path | None = None) -> int:
-    """Remove every entry and what broken-off builds left; the number of bytes freed.
+    """Remove every entry, the results of baselines, and what broken-off builds left; the number of bytes freed.
 
     A build in progress is kept.
     """
     freed = sum(_remove(entry) for entry in entries(cache))
+    for file in baselines(cache):
+        freed += file.stat().st_size
+        file.unlink(missing_ok=True)
     return freed + remove_partial(cache)
+
+
+def baselines(cache: Path | None = None) -> list[Path]:
+    """The files of baselines' results, the newest first."""
+    files = (folder(cache) / BASELINES).glob("*.npz")
+    return sorted(files, key=lambda file: -file.stat().st_mtime)
 
 
 def evict(room: int, keep: Path, cache: Path | None = None) -> None:

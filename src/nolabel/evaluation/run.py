@@ -5,7 +5,6 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from nolabel import catalog, runs
@@ -13,7 +12,7 @@ from nolabel.data.store import ImageStore
 from nolabel.encoders._io import encoder_digest, image_size, load_encoder
 from nolabel.encoders.base import Encoder
 from nolabel.errors import RunError, UsageError
-from nolabel.evaluation import _features
+from nolabel.evaluation import _features, _kept
 from nolabel.evaluation import baselines as _baselines
 from nolabel.evaluation._features import extract, silent
 from nolabel.evaluation._repeats import differences, over_seeds
@@ -79,28 +78,38 @@ def evaluate_encoder(
         )
     compared = [(m, own) for m, own in zip(measures, own_results, strict=True) if m.labelled]
     results, truth = [row for rows in own_results for row in rows], store.labels[division.test].numpy()
-    for baseline in baselines if any(m.baseline_seeds for m, _ in compared) else ():
-        found = _baselines.features(
-            baseline, encoder, store, division, size=size, values=values, seed=seed, progress=progress
-        )
-        results += _beside(list(found), compared, truth, seed, common)
+    now = _kept.Circumstances(encoder, store, division, size, values, seed)
+    shared = [(measure, mine) for measure, mine in compared if measure.baseline_seeds]
+    for baseline in baselines:
+        beside = _of_baseline(baseline, [measure for measure, _ in shared], now, progress)
+        for (_, mine), of_seeds in zip(shared, beside, strict=True):
+            if of_seeds:
+                of_seeds = [[_with(row, common) for row in rows] for rows in of_seeds]
+                results += over_seeds(of_seeds) + differences(mine, of_seeds, truth, seed)
     return results
 
 
-def _beside(
-    found: Sequence[Features],
-    compared: Sequence[tuple[Protocol, list[Result]]],
-    truth: np.ndarray,
-    seed: int,
-    common: dict[str, Any],
-) -> list[Result]:
-    """One baseline (a subject for each of its seeds) under each protocol, and the encoder's difference from it."""
+def _of_baseline(
+    baseline: str, measures: Sequence[Protocol], now: _kept.Circumstances, progress: Progress
+) -> list[list[list[Result]]]:
+    """For each measure one baseline's results, a list a seed; from the cache where they are kept there."""
+    paths = [now.path(baseline, measure) for measure in measures]
+    held = [_kept.load(path) for path in paths]
+    if all(one is not None for one in held):
+        return [one for one in held if one is not None]
+    found = list(
+        _baselines.features(
+            baseline, now.encoder, now.store, now.division, size=now.size, values=now.values, seed=now.seed,
+            progress=progress,
+        )
+    )  # fmt: skip
     results = []
-    for measure, mine in compared:
-        subjects = [one for one in found if measure.needs == "features" or one.network is not None]
-        of_seeds = [_run(measure, one, seed, common) for one in subjects[: measure.baseline_seeds]]
-        if of_seeds:
-            results += over_seeds(of_seeds) + differences(mine, of_seeds, truth, seed)
+    for measure, path, kept in zip(measures, paths, held, strict=True):
+        if kept is None:
+            subjects = [one for one in found if measure.needs == "features" or one.network is not None]
+            kept = [measure.run(one, now.seed) for one in subjects[: measure.baseline_seeds]]
+            _kept.keep(path, kept)
+        results.append(kept)
     return results
 
 
@@ -134,7 +143,11 @@ def _name(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _run(measure: Protocol, subject: Features, seed: int, common: dict[str, Any]) -> list[Result]:
-    return [replace(result, setting=common | result.setting) for result in measure.run(subject, seed)]
+    return [_with(result, common) for result in measure.run(subject, seed)]
+
+
+def _with(result: Result, common: dict[str, Any]) -> Result:
+    return replace(result, setting=common | result.setting)
 
 
 def check_channels(encoder: Encoder) -> None:

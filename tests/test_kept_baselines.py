@@ -1,0 +1,102 @@
+"""Baselines' results in the cache: found again for another encoder, and only for the same measurement."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from nolabel.data import cache as cache_files
+from nolabel.encoders.base import Encoder, build
+from nolabel.evaluation import _kept, baselines, run
+from nolabel.evaluation._split import divide
+from nolabel.evaluation.base import Result
+from nolabel.evaluation.knn import KNN, KNNOptions
+from nolabel.evaluation.linear import Linear, LinearOptions
+from test_features import store_of
+
+
+@pytest.fixture(autouse=True)
+def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NOLABEL_CACHE", str(tmp_path / "cache"))
+
+
+def encoder(seed: int) -> Encoder:
+    torch.manual_seed(seed)
+    return build("resnet10", 16).eval()
+
+
+def rows(results: list[Result]) -> list[Result]:
+    return [
+        replace(r, setting={k: v for k, v in r.setting.items() if k != _kept.FROM_CACHE}) for r in results
+    ]
+
+
+def test_the_next_encoder_takes_them_from_the_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = store_of(60)
+    first = run.evaluate_encoder(encoder(0), store, protocols=("knn",), name="a")
+    assert not [r for r in first if r.setting.get(_kept.FROM_CACHE)]
+    assert len(cache_files.baselines()) == 3
+    again = run.evaluate_encoder(encoder(0), store, protocols=("knn",), name="a")
+    assert rows(again) == rows(first)
+    kept = {r.subject for r in again if r.setting.get(_kept.FROM_CACHE)}
+    assert kept == {"random:resnet10", "pixels", "histogram"}
+
+    def never(*words: object, **named: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(baselines, "features", never)
+    other = run.evaluate_encoder(encoder(1), store, protocols=("knn",), name="b")
+    own = {(r.subject, r.metric): r.value for r in first}
+    assert all(own[r.subject, r.metric] == r.value for r in other if r.setting.get(_kept.FROM_CACHE))
+    (difference,) = (r for r in other if r.setting.get("against") == "pixels")
+    (mine,) = (r for r in other if (r.subject, r.metric) == ("b", "top1"))
+    assert difference.value == pytest.approx(mine.value - own["pixels", "top1"])
+
+
+def test_what_a_number_depends_on_is_in_its_name() -> None:
+    store, net = store_of(60), encoder(0)
+    now = _kept.Circumstances(net, store, divide(store, 0), 16, 4096, 0)
+    knn, linear = KNN(KNNOptions()), Linear(LinearOptions())
+    relabelled = replace(store, labels=store.labels.flip(0))
+    others = (
+        now.key("pixels", knn),
+        now.key("random", linear),
+        now.key("random", Linear(LinearOptions(standardise="none"))),
+        *(
+            replace(now, **change).key("random", knn)
+            for change in (
+                {"size": 32},
+                {"seed": 1},
+                {"values": 512},
+                {"encoder": build("resnet18", 16)},
+                {"store": store_of(80)},
+                {"store": relabelled},
+                {"division": replace(now.division, test=now.division.test[1:])},
+            )
+        ),
+    )
+    assert len({now.key("random", knn), *others}) == 1 + len(others)
+    same = replace(now, encoder=build("resnet18", 16))
+    assert same.key("pixels", knn) == now.key("pixels", knn)
+
+
+def test_a_damaged_file_and_a_cache_that_cannot_be_written_do_no_harm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = {"protocols": ("knn",), "baselines": ("pixels",), "name": "a"}
+    first = run.evaluate_encoder(encoder(0), store_of(60), **words)
+    (file,) = cache_files.baselines()
+    file.write_bytes(file.read_bytes()[:50])
+    assert rows(run.evaluate_encoder(encoder(0), store_of(60), **words)) == rows(first)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("NOLABEL_CACHE", str(tmp_path / "file"))
+    assert rows(run.evaluate_encoder(encoder(0), store_of(60), **words)) == rows(first)
+
+
+def test_the_oldest_goes_and_clear_removes_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_kept, "MOST", 2)
+    run.evaluate_encoder(encoder(0), store_of(60), protocols=("knn",), name="a")
+    assert len(cache_files.baselines()) == 2
+    assert cache_files.clear() > 0
+    assert cache_files.baselines() == []
