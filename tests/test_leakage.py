@@ -1,6 +1,9 @@
 """Leakage: copies that must be found, noise that must not, and the sentence."""
 
 import io
+import json
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,8 +11,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from cli_helpers import picture, write_images
 from nolabel.data.store import ImageStore
+from nolabel.encoders._io import save_encoder
+from nolabel.encoders.base import build
 from nolabel.evaluation import leakage
+from nolabel.evaluation.run import evaluate_encoder
 from small import smooth_images
 
 
@@ -111,3 +118,57 @@ def test_digests_see_sizes_and_pixels() -> None:
     assert len(set(found.tolist())) == 11
     mirrored = ImageStore.of([image.flip(2) for image in a])
     assert (leakage.digests(mirrored, mirrored=True) == found[:10]).all()
+
+
+def run_folder(folder: Path, source: Path) -> Path:
+    """A folder with an untrained encoder and a run.json that says it trained on `source`."""
+    store = ImageStore.open(source, size=16)
+    data = {"source": str(source), "fingerprint": store.fingerprint, "opened_at": 16}
+    folder.mkdir()
+    torch.manual_seed(0)
+    save_encoder(folder, build("resnet10", 16), {})
+    described = {"format": 1, "method": "rotation", "size": 16, "data": data}
+    (folder / "run.json").write_text(json.dumps(described))
+    return folder
+
+
+def test_evaluate_counts_test_images_among_training_and_pretraining_images(tmp_path: Path) -> None:
+    evaluated, pretrained = write_images(tmp_path / "evaluated"), write_images(tmp_path / "other", train=12)
+    for place, seed in (("train/class0", 900), ("train/class1", 901), ("test/class1", 901)):
+        picture(seed).save(evaluated / place / "new.png")
+    for number, image in enumerate((pretrained / "train").rglob("*.png")):
+        picture(1000 + number).save(image)
+    shutil.copy(evaluated / "test/class0/000.png", pretrained / "train/class0/copy.png")
+    store = ImageStore.open(evaluated, size=16)
+    results = evaluate_encoder(
+        run_folder(tmp_path / "run", pretrained), store, protocols=("knn",), baselines=()
+    )
+    rows = {row.metric: row for row in results if row.protocol == "leakage"}
+    assert {metric: row.value * row.n for metric, row in rows.items()} == {
+        "in_training": 1,
+        "in_pretraining": 1,
+    }
+    training = rows["in_training"].setting
+    assert (training["identical"], training["near"]) == (1, 0)
+    assert "1 of 9 test images" in training["sentence"]
+    assert "top-1 without them: knn" in training["sentence"]
+    (knn,) = (row for row in results if (row.protocol, row.metric) == ("knn", "top1"))
+    hits = knn.predictions == store.labels[store.splits == 1].numpy()
+    leaked = [store.paths[i] for i in (store.splits == 1).nonzero()[:, 0]].index("test/class1/new.png")
+    assert training["without"]["knn"] == pytest.approx(np.delete(hits, leaked).mean())
+
+
+def test_evaluate_says_that_all_test_images_were_pretrained_on(tmp_path: Path) -> None:
+    source = write_images(tmp_path / "images")
+    shutil.move(source / "train/class0", source / "class0")
+    shutil.move(source / "train/class1", source / "class1")
+    shutil.rmtree(source / "train")
+    shutil.rmtree(source / "test")
+    run = run_folder(tmp_path / "run", source)
+    store = ImageStore.open(source, size=16)
+    results = evaluate_encoder(run, store, protocols=("knn",), baselines=())
+    (row,) = (row for row in results if row.metric == "in_pretraining")
+    assert row.value == 1
+    assert row.setting["sentence"].startswith(
+        f"All {row.n} test images are also among the pretraining images"
+    )

@@ -15,7 +15,7 @@ from nolabel.evaluation.base import Result
 from nolabel.evaluation.run import PROTOCOLS, evaluate_encoder, subject_of, write_results
 from nolabel.report._text import interval, listed, number, p_value, percent, signed
 from nolabel.report.page import write_report
-from nolabel.report.records import DIFFERENCE, Row, protocol_in_words, subject_in_words
+from nolabel.report.records import DIFFERENCE, Row, leaks, protocol_in_words, subject_in_words
 from nolabel.report.verdict import judge
 from nolabel.runs import DESCRIPTION, opened_at
 
@@ -107,6 +107,8 @@ def show(results: Sequence[Result], subject: str) -> None:
     kept = dict.fromkeys(subject_in_words(row.subject) for row in rows if row.setting.get("from_cache"))
     if kept:
         _screen.line(f"From the cache, measured on these images before: {listed(kept)}.")
+    for sentence in leaks(rows):
+        _screen.line(sentence)
     verdict = judge(rows, subject)
     _screen.line(f"{verdict.title}. {' '.join(verdict.sentences)}")
 

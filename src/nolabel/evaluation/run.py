@@ -12,7 +12,7 @@ from nolabel.data.store import ImageStore
 from nolabel.encoders._io import encoder_digest, image_size, load_encoder
 from nolabel.encoders.base import Encoder
 from nolabel.errors import RunError, UsageError
-from nolabel.evaluation import _features, _kept
+from nolabel.evaluation import _features, _kept, _leaks
 from nolabel.evaluation import baselines as _baselines
 from nolabel.evaluation._features import extract, silent
 from nolabel.evaluation._repeats import differences, over_seeds
@@ -38,6 +38,7 @@ def evaluate_encoder(
 ) -> list[Result]:
     """Results of an encoder and of the baselines under each protocol, and their paired differences.
 
+    Test images that are also among the training or pretraining images are counted (protocol `leakage`).
     Without labels, label-free diagnostics alone. The encoder is in evaluation mode afterwards, else as it was.
 
     Args:
@@ -47,8 +48,7 @@ def evaluate_encoder(
         baselines: of `random`, `pixels`, `histogram`, `patches`, `supervised`. Protocols that train or read raw
             maps compare with `random` alone, in one seed, or hold their own baselines.
         name: the subject of the results; None: the run's method, else the file's or the architecture's name.
-        size: side in pixels at which images are read; None: that of the run's training images, else the encoder's
-            own (of an encoder trained on tiles, the tile's).
+        size: side in pixels at which images are read; None: that of the run's images, else the encoder's own.
         values: at most so many values a stage.
         progress: called with (what, images done, images in all).
 
@@ -76,16 +76,31 @@ def evaluate_encoder(
         raise RunError(
             f"The encoder {subject} changed under evaluation, so its results are void: report this."
         )
-    compared = [(m, own) for m, own in zip(measures, own_results, strict=True) if m.labelled]
-    results, truth = [row for rows in own_results for row in rows], store.labels[division.test].numpy()
+    results = [row for rows in own_results for row in rows]
+    if labelled:
+        results += _leaks.check(source, subject, store, division, results)
+    compared = [
+        (m, own) for m, own in zip(measures, own_results, strict=True) if m.labelled and m.baseline_seeds
+    ]
     now = _kept.Circumstances(encoder, store, division, size, values, seed)
-    shared = [(measure, mine) for measure, mine in compared if measure.baseline_seeds]
-    for baseline in baselines:
-        beside = _of_baseline(baseline, [measure for measure, _ in shared], now, progress)
-        for (_, mine), of_seeds in zip(shared, beside, strict=True):
+    return results + _beside(baselines, compared, now, common, progress)
+
+
+def _beside(
+    baselines: Sequence[str],
+    compared: Sequence[tuple[Protocol, list[Result]]],
+    now: _kept.Circumstances,
+    common: dict[str, Any],
+    progress: Progress,
+) -> list[Result]:
+    """The baselines, each the mean of its seeds, under each protocol, and the encoder's differences from them."""
+    results, truth = [], now.store.labels[now.division.test].numpy()
+    for baseline in baselines if compared else ():
+        beside = _of_baseline(baseline, [measure for measure, _ in compared], now, progress)
+        for (_, mine), of_seeds in zip(compared, beside, strict=True):
             if of_seeds:
                 of_seeds = [[_with(row, common) for row in rows] for rows in of_seeds]
-                results += over_seeds(of_seeds) + differences(mine, of_seeds, truth, seed)
+                results += over_seeds(of_seeds) + differences(mine, of_seeds, truth, now.seed)
     return results
 
 

@@ -10,9 +10,11 @@ from nolabel.report import figures
 from nolabel.report._text import SPACE, count, in_words, interval, number, p_value, percent, signed
 from nolabel.report.records import (
     DIFFERENCE,
+    LEAKAGE,
     METRICS_IN_WORDS,
     Record,
     Row,
+    leaks,
     measured_on,
     pooled,
     protocol_in_words,
@@ -79,9 +81,10 @@ def _entries(records: Sequence[Record], data: str) -> list[Entry]:
 
 def _group(entries: Sequence[Entry]) -> Markup:
     rows = [row for entry in entries for row in entry.rows]
-    body = Markup()
+    body = Markup().join(part("sentence", sentence) for sentence in leaks(rows))
     for protocol in sorted(
-        {row.protocol for row in rows}, key=lambda name: (name != "linear", name != "knn", name)
+        {row.protocol for row in rows if row.protocol != LEAKAGE},
+        key=lambda name: (name != "linear", name != "knn", name),
     ):
         measured = {row.metric for row in rows if row.protocol == protocol and row.is_share}
         if measured:

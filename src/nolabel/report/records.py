@@ -19,6 +19,8 @@ BASELINES = {
 PROTOCOLS = {"linear": "linear probe", "knn": "kNN"}
 METRICS_IN_WORDS = {"top1": "top-1", "top5": "top-5", "balanced": "balanced"}
 DIFFERENCE = "_difference"
+LEAKAGE = "leakage"
+"""protocol of rows whose `setting["sentence"]` says how many test images are in another set"""
 
 
 @dataclass(frozen=True)
@@ -133,6 +135,11 @@ def _skipped(path: Path) -> tuple[tuple[str, str], ...]:
     with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         rows = [row for row in csv.reader(file) if len(row) >= 2]
     return tuple((row[0], row[1]) for row in rows if row[:2] != ["path", "reason"])
+
+
+def leaks(rows: Sequence[Row]) -> list[str]:
+    """What is said of test images that are also in another set; several runs say the same once."""
+    return list(dict.fromkeys(str(row.setting["sentence"]) for row in rows if row.protocol == LEAKAGE))
 
 
 def find(rows: Sequence[Row], subject: str, protocol: str, metric: str) -> Row | None:

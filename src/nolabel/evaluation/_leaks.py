@@ -1,0 +1,81 @@
+"""Test images that the probe was fitted on, or the encoder pretrained on: how many, and what is left without them."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from nolabel import runs
+from nolabel.data.store import ImageStore
+from nolabel.encoders.base import Encoder
+from nolabel.errors import NolabelError
+from nolabel.evaluation import leakage
+from nolabel.evaluation._split import Division
+from nolabel.evaluation.base import Result
+
+PROTOCOL = "leakage"
+
+
+def check(
+    source: str | Path | Encoder, subject: str, store: ImageStore, division: Division, own: Sequence[Result]
+) -> list[Result]:
+    """One result for the training images, and one for the pretraining images where those are others.
+
+    `value` is the share of test images that the other set holds, identical or nearly so, `setting["sentence"]`
+    what to say of it, `setting["without"]` the accuracies on the test images that it does not hold.
+
+    Args:
+        source: the encoder, or where it comes from.
+        own: the encoder's results, with predictions.
+    """
+    test = store.subset(division.test)
+    found = [_result("in_training", "training", test, store.subset(division.train), own)]
+    pretraining = None if isinstance(source, Encoder) else pretraining_images(Path(source), store)
+    if pretraining is not None:
+        found.append(_result("in_pretraining", "pretraining", test, pretraining, own))
+    return [
+        Result(
+            subject, PROTOCOL, metric, value, None, None, len(test), setting={"data": store.source} | setting
+        )
+        for metric, value, setting in found
+    ]
+
+
+def pretraining_images(source: Path, store: ImageStore) -> ImageStore | None:
+    """The images that the run at `source` trained on; None: they are the training images of `store`, or not there."""
+    folder = source if source.is_dir() else source.parent
+    if not (folder / runs.DESCRIPTION).is_file():
+        return None
+    about = runs.read_description(folder).get("data") or {}
+    held_out = "test" in store.split_names
+    if about.get("fingerprint") == store.fingerprint:
+        return None if held_out else store
+    try:
+        images = ImageStore.open(about["source"], size=about["opened_at"])
+    except (NolabelError, KeyError):
+        return None
+    return images.split("train") if "train" in images.split_names else images
+
+
+def _result(
+    metric: str, other: str, test: ImageStore, held: ImageStore, own: Sequence[Result]
+) -> tuple[str, float, dict[str, object]]:
+    found = leakage.find(test, held)
+    same = len(np.unique(found.pairs[found.identical, 0]))
+    sentence, without = found.sentence("test", other), {}
+    if len(found.flagged) == found.n:
+        sentence = (
+            f"All {found.n:,} test images are also among the {other} images, so no accuracy here is one on images "
+            f"that the encoder never saw: keep a test split out of training."
+        )
+    if len(found.flagged) and len(found.flagged) < found.n:
+        truth = test.labels.numpy()
+        for row in own:
+            if row.metric == "top1" and row.predictions is not None:
+                hits = np.atleast_2d(row.predictions == truth).mean(0)
+                without[row.protocol] = found.without(hits)[1]
+    if without:
+        values = ", ".join(f"{name} {value:.1%}" for name, value in without.items())
+        sentence = sentence.replace("read the accuracy without them too", f"top-1 without them: {values}")
+    setting = {"sentence": sentence, "identical": same, "near": len(found.flagged) - same, "without": without}
+    return metric, len(found.flagged) / found.n, setting
