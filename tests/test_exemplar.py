@@ -10,8 +10,9 @@ from nolabel.data.batch import ImageBatch
 from nolabel.data.store import ImageStore
 from nolabel.encoders.base import build
 from nolabel.errors import UsageError
+from nolabel.methods._exemplar_seeds import gradient_energy
 from nolabel.methods.base import DataInfo
-from nolabel.methods.exemplar import Exemplar, ExemplarOptions, gradient_energy, side_of
+from nolabel.methods.exemplar import Exemplar, ExemplarOptions, side_of
 from nolabel.views import hsv
 
 STILL = {"shift": 0.0, "zoom": 1.0, "turn": 0.0, "contrast": 1.0, "power": 1.0, "hue": 0.0}

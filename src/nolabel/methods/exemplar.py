@@ -9,12 +9,15 @@ of the side, zoom 0.7 to 1.4, turn 20 degrees, factors 0.5 to 2 of the colour co
 0.7 to 1.4 and offsets 0.1 of saturation and value, hue 0.1; SGD with momentum 0.9 (rates: see the specification).
 
 The scaled defaults (ours) are for minutes on a processor: 500 seeds of half the side, every copy a new one, AdamW
-with a cosine. The last layer grows with N, which is the method's limit: it has (d + 1) N parameters.
+with a cosine. The last layer grows with N, which is the method's limit: it has (d + 1) N parameters. Two later forms
+lift it, on the same copies: `triplet` compares copies with each other (semi-hard negatives, as Kolesnikov, Zhai, Beyer,
+CVPR 2019, trained Exemplar), `instance` with a vector remembered of each seed (Wu, Xiong, Yu, Lin, "Unsupervised
+feature learning via non-parametric instance discrimination", CVPR 2018: there an instance is a whole image, SGD 0.03).
 """
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
@@ -23,19 +26,16 @@ from torch import Tensor, nn
 from nolabel.data.batch import ImageBatch
 from nolabel.encoders.base import SMALLEST, Encoder, evaluating
 from nolabel.errors import UsageError
+from nolabel.methods import _exemplar_forms as forms
+from nolabel.methods import _exemplar_picture, _exemplar_seeds
 from nolabel.methods.base import DataInfo, Method, Recipe
-from nolabel.views import colour, hsv, plain
+from nolabel.views import colour, hsv
 from nolabel.views.base import uniform
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from nolabel.data.store import ImageStore
-
-ROOM = 2.2
-"""side of what is kept around a seed, in sides of the seed: enough for every shift, zoom and turn together"""
-SOURCES = 10_000
-"""images that seeds are looked for in"""
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,10 @@ class ExemplarOptions:
 
     seeds: int = 500
     """N, patches that are classes of their own (paper 50 to 32,000)"""
+    form: Literal["softmax", "triplet", "instance"] = "softmax"
+    """one output a seed (paper), or what does not grow with N: copies against copies, or against a memory bank"""
+    triplet_margin: float = 0.5
+    """form `triplet`: by how much the squared distance to another seed must be larger"""
     patch: int = 0
     """side of a seed in pixels; 0: half the image up to 32 px, else a third (paper 32 of 96)"""
     copies: int = 2
@@ -70,6 +74,8 @@ class ExemplarOptions:
             raise UsageError(
                 "Exemplar needs seeds >= 2, copies >= 1, and zoom, contrast and power of at least 1."
             )
+        if self.form == "triplet" and (self.copies < 2 or self.triplet_margin <= 0):
+            raise UsageError("Exemplar's triplets need copies >= 2 and a triplet-margin above 0.")
 
 
 PAPER_STL10 = (
@@ -85,16 +91,8 @@ def exemplar_loss(logits: Tensor, labels: Tensor) -> Tensor:
     return F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), labels)
 
 
-def gradient_energy(images: Tensor, side: int) -> Tensor:
-    """Mean squared gradient of the grey image in every window of `side` px of (B, 3, H, W): (B, H-side+1, W-side+1)."""
-    grey = F.pad(colour.luma(images), (1,) * 4, mode="replicate")
-    across = (grey[..., 1:-1, 2:] - grey[..., 1:-1, :-2]) / 2
-    down = (grey[..., 2:, 1:-1] - grey[..., :-2, 1:-1]) / 2
-    return F.avg_pool2d(across.square() + down.square(), side, 1)[:, 0]
-
-
 class Exemplar(Method):
-    """An encoder of patches and one linear layer over all seeds."""
+    """An encoder of patches and one linear layer: over all seeds, or to the vector that is compared."""
 
     Options = ExemplarOptions
     recipe = Recipe(batch_size=128, optimizer="adamw", lr=0.002, weight_decay=0.05, batchnorm="reestimated")
@@ -111,11 +109,15 @@ class Exemplar(Method):
     def __init__(self, encoder: Encoder, options: ExemplarOptions, data: DataInfo) -> None:
         super().__init__(encoder, options, data)
         self.side = side_of(options, data.size)
-        room = math.ceil(ROOM * self.side)
+        room = _exemplar_seeds.room_of(self.side)
         self.register_buffer("windows", torch.zeros(options.seeds, 3, room, room, dtype=torch.uint8))
         self.register_buffer("components", torch.eye(3))
-        self.head = nn.Linear(encoder.dim, options.seeds)
-        self.chance = 1 / options.seeds
+        self.head = nn.Linear(encoder.dim, options.seeds if options.form == "softmax" else forms.DIM)
+        self.bank = forms.MemoryBank(options.seeds) if options.form == "instance" else None
+        self.noise = forms.NOISE if self.bank is not None and options.seeds > forms.EXACT else 0
+        self.chance = (
+            0.5 if options.form == "triplet" else 1 / (self.noise + 1 if self.noise else options.seeds)
+        )
 
     @classmethod
     def encoder_size(cls, options: ExemplarOptions, data: DataInfo) -> int:
@@ -124,33 +126,13 @@ class Exemplar(Method):
     @torch.no_grad()
     def prepare(self, store: "ImageStore", generator: torch.Generator) -> None:
         """Choose the seeds, each in another image where there are enough, and the components of their colours."""
-        seeds, room = len(self.windows), self.windows.shape[-1]
-        order = torch.randperm(len(store), generator=generator)[:SOURCES]
-        which = order[torch.arange(seeds) % len(order)]
-        for start in range(0, seeds, 500):
-            rows = which[start : start + 500]
-            images = plain.whole(store.batch(rows), self.data.size).cpu()
-            energy = gradient_energy(images, self.side)
-            chance = (
-                energy.flatten(1) + 1e-12
-                if self.options.gradient_sampling
-                else torch.ones_like(energy.flatten(1))
-            )
-            place = torch.multinomial(chance, 1, generator=generator)[:, 0]
-            corner = torch.stack([place // energy.shape[2], place % energy.shape[2]], 1)
-            self.windows[start : start + len(rows)] = self._around(images, corner, room)
+        o = self.options
+        self.windows.copy_(
+            _exemplar_seeds.cut(store, o.seeds, self.side, self.data.size, o.gradient_sampling, generator)
+        )
         pixels = self.windows.float().cpu().movedim(1, -1).reshape(-1, 3) / 255
         _, vectors = torch.linalg.eigh(torch.cov(pixels.T))
         self.components.copy_(vectors.T)
-
-    def _around(self, images: Tensor, corner: Tensor, room: int) -> Tensor:
-        """The square of `room` px around each seed (its top left `corner`), images continued by reflection."""
-        steps = torch.arange(room) - (room - self.side) // 2
-        last = images.shape[-1] - 1
-        rows, columns = (last - ((corner[:, i : i + 1] + steps) % (2 * last) - last).abs() for i in (0, 1))
-        image = torch.arange(len(images)).view(-1, 1, 1)
-        found = images.movedim(1, -1)[image, rows[:, :, None], columns[:, None]]
-        return (found.movedim(-1, 1) * 255).round().byte()
 
     def draw(self, n: int, generator: torch.Generator, progress: float) -> dict[str, Tensor]:
         o, count = self.options, n * self.options.copies
@@ -161,7 +143,7 @@ class Exemplar(Method):
             return uniform(count * columns, low, math.log(most), generator).exp().view(count, columns)
 
         drawn = {
-            "labels": torch.randint(o.seeds, (count,), generator=generator),
+            "labels": self._labels(n, generator),
             "shift": uniform(2 * count, -o.shift, o.shift, generator).view(count, 2),
             "zoom": factor(o.zoom, 1, least=o.zoom / 2 if o.zoom > 1 else 1.0)[:, 0],
             "turn": uniform(count, -o.turn, o.turn, generator) * math.pi / 180,
@@ -172,12 +154,24 @@ class Exemplar(Method):
             "hue": uniform(count, -o.hue, o.hue, generator),
             **colour.draw_grey(count, generator, o.grey_p),
         }
+        if self.noise:
+            drawn["noise"] = torch.randint(o.seeds, (count, self.noise), generator=generator)
         return {name: value.unflatten(0, (n, o.copies)) for name, value in drawn.items()}
 
+    def _labels(self, n: int, generator: torch.Generator) -> Tensor:
+        """The seed of every copy, (n copies,); triplets need several copies of a seed in one step."""
+        o = self.options
+        if o.form == "triplet":
+            return torch.randint(o.seeds, (n,), generator=generator).repeat_interleave(o.copies)
+        return torch.randint(o.seeds, (n * o.copies,), generator=generator)
+
     def views(self, images: ImageBatch, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
-        """`copies` (B c, 3, p, p) and the seeds they were made from, `labels` (B c,)."""
+        """`copies` (B c, 3, p, p), the seeds they were made from, `labels` (B c,), and `noise` where it was drawn."""
         flat = {name: value.flatten(0, 1).to(self.windows.device) for name, value in drawn.items()}
-        return {"copies": self.copies(flat), "labels": flat["labels"]}
+        return {
+            "copies": self.copies(flat),
+            **{name: flat[name] for name in ("labels", "noise") if name in flat},
+        }
 
     def copies(self, drawn: dict[str, Tensor]) -> Tensor:
         """The drawn copies, (B, 3, p, p) in [0, 1]: geometry in one resampling, then contrast and colour."""
@@ -193,49 +187,62 @@ class Exemplar(Method):
         return colour.grey(seen, {"grey": drawn["grey"].cpu()})
 
     def forward(self, views: dict[str, Tensor]) -> dict[str, Tensor]:
-        logits, labels = self.head(self.encoder(views["copies"])), views["labels"]
-        accuracy = (logits.detach().argmax(1) == labels).float().mean()
-        return {"loss": exemplar_loss(logits, labels), "accuracy": accuracy}
+        answers, labels = self.head(self.encoder(views["copies"])), views["labels"]
+        if self.bank is not None:
+            loss, accuracy = self.bank(answers, labels, views.get("noise"))
+        elif self.options.form == "triplet":
+            loss, accuracy = forms.triplet_loss(answers, labels, self.options.triplet_margin)
+        else:
+            loss, accuracy = (
+                exemplar_loss(answers, labels),
+                (answers.detach().argmax(1) == labels).float().mean(),
+            )
+        return {"loss": loss, "accuracy": accuracy}
 
     def chance_loss(self, images: int) -> float:
-        return math.log(self.options.seeds)
+        """Of a head that gives zero for all copies."""
+        if self.options.form == "triplet":
+            return self.options.triplet_margin
+        m = self.noise
+        return math.log(1 + m) + m * math.log(1 + 1 / m) if m else math.log(self.options.seeds)
 
     @torch.no_grad()
     def held_out(self, views: dict[str, Tensor]) -> dict[str, float]:
-        """Loss and accuracy on copies of the seeds that were not seen before: the classes are the seeds themselves."""
+        """Loss and accuracy on copies that were not seen before; the classes are the seeds themselves.
+
+        Accuracy is the share of copies whose seed is named, for triplets of triplets that are in order.
+        """
         return {name: value.item() for name, value in self(views).items()}
 
     @torch.no_grad()
     def panel(self, images: ImageBatch, generator: torch.Generator, trained: bool = False) -> "Figure":
-        """A few seeds (rows) and copies of them; of a trained net also whether it names them."""
-        from matplotlib.figure import Figure
-
-        rows, columns, middle = 3, 7, (self.windows.shape[-1] - self.side) // 2
-        labels = torch.randint(len(self.windows), (rows,), generator=generator)
-        flat = {k: v.flatten(0, 1)[: rows * columns].to(self.windows.device) for k, v in self.draw(
-            rows * columns, generator, 0.0).items()}  # fmt: skip
-        flat["labels"] = labels.repeat_interleave(columns).to(self.windows.device)
+        """Two seeds and 24 copies of each; of a trained net also whether it names them."""
+        rows, columns = 2, 24
+        labels = torch.randint(len(self.windows), (rows,), generator=generator).to(self.windows.device)
+        drawn = self.draw(rows * columns, generator, 0.0)
+        flat = {k: v[:, 0].to(labels.device) for k, v in drawn.items()}
+        flat["labels"] = labels.repeat_interleave(columns)
         copies = self.copies(flat)
-        with evaluating(self):
-            named = self.head(self.encoder(copies)).argmax(1) == flat["labels"] if trained else None
-        figure = Figure(figsize=(1.4 * (columns + 1), 1.6 * rows + 0.6), layout="constrained")
-        axes = figure.subplots(rows, columns + 1, squeeze=False)
-        for r, label in enumerate(labels.tolist()):
-            whole = (
-                self.windows[label, :, middle : middle + self.side, middle : middle + self.side].float() / 255
-            )
-            for c, picture in enumerate([whole, *copies[r * columns : (r + 1) * columns]]):
-                axes[r, c].imshow(picture.permute(1, 2, 0).cpu().numpy(), interpolation="nearest")
-                axes[r, c].set(xticks=[], yticks=[])
-                if c and named is not None:
-                    right = bool(named[r * columns + c - 1])
-                    axes[r, c].set_xlabel(
-                        "✓" if right else "✗", fontsize=13, color="darkgreen" if right else "darkred"
-                    )
-        axes[0, 0].set_title("seed", fontsize=12)
-        axes[0, 1].set_title("its copies", fontsize=12)
-        figure.suptitle("Exemplar: from which seed was the copy made?", fontsize=13)
-        return figure
+        right = None
+        if trained:
+            with evaluating(self):
+                right = (self.named(copies) == flat["labels"]).unflatten(0, (rows, columns))
+        return _exemplar_picture.draw(self.originals()[labels], copies.unflatten(0, (rows, columns)), right)
+
+    def originals(self) -> Tensor:
+        """The seeds as they were cut, (N, 3, p, p) in [0, 1]."""
+        low = (self.windows.shape[-1] - self.side) // 2
+        return self.windows[:, :, low : low + self.side, low : low + self.side].float() / 255
+
+    def named(self, copies: Tensor) -> Tensor:
+        """The seed that is named for each copy, int64 (B,); by triplets, the one that is nearest as it was cut."""
+        answers = self.head(self.encoder(copies))
+        if self.bank is not None:
+            answers = forms.unit(answers) @ self.bank.vectors.T
+        elif self.options.form == "triplet":
+            seeds = torch.cat([self.head(self.encoder(part)) for part in self.originals().split(500)])
+            answers = forms.unit(answers) @ forms.unit(seeds).T
+        return answers.argmax(1)
 
 
 def side_of(options: ExemplarOptions, size: int) -> int:

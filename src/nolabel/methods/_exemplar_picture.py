@@ -1,0 +1,37 @@
+"""Exemplar's picture: seeds, each beside two dozen of its copies, and of a trained net which copies it names."""
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+COLUMNS = 8
+
+
+def draw(seeds: Tensor, copies: Tensor, right: Tensor | None) -> "Figure":
+    """`seeds` (R, 3, p, p) and their `copies` (R, C, 3, p, p) in [0, 1], C a multiple of `COLUMNS`.
+
+    Of a trained net `right` (R, C), whether it names the seed of a copy; else None.
+    """
+    from matplotlib.figure import Figure
+
+    lines = copies.shape[1] // COLUMNS
+    figure = Figure(figsize=(1.1 * (COLUMNS + 1), 1.25 * lines * len(seeds) + 0.7), layout="constrained")
+    axes = figure.subplots(lines * len(seeds), COLUMNS + 1, squeeze=False)
+    for axis in axes.flat:
+        axis.set(xticks=[], yticks=[])
+    for axis in axes[:, 0]:
+        axis.set_axis_off()
+    for axis, seed in zip(axes[::lines, 0], seeds, strict=True):
+        axis.imshow(seed.permute(1, 2, 0).cpu().numpy(), interpolation="nearest")
+    for axis, copy in zip(axes[:, 1:].flat, copies.flatten(0, 1), strict=True):
+        axis.imshow(copy.permute(1, 2, 0).cpu().numpy(), interpolation="nearest")
+    if right is not None:
+        for axis, good in zip(axes[:, 1:].flat, right.flatten().tolist(), strict=True):
+            axis.set_xlabel("✓" if good else "✗", fontsize=12, color="darkgreen" if good else "darkred")
+    axes[0, 0].set_title("seed", fontsize=12)
+    axes[0, 1].set_title("its copies", fontsize=12, loc="left")
+    figure.suptitle("Exemplar: from which seed was the copy made?", fontsize=13)
+    return figure
