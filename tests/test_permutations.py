@@ -1,10 +1,12 @@
 """Permutation sets against the figures of the specification (3.3)."""
 
+import itertools
+
 import numpy as np
 import pytest
 
 from nolabel.errors import UsageError
-from nolabel.methods._permutations import distances, mean_ceiling, permutation_set
+from nolabel.methods._permutations import distances, least_ceiling, mean_ceiling, permutation_set
 
 
 @pytest.mark.parametrize(("count", "least", "mean"), [(24, 7, 8.3152), (64, 7, 8.10), (100, 6, 8.07)])
@@ -46,3 +48,60 @@ def test_sets_are_repeatable_distinct_permutations_without_the_identity() -> Non
 def test_more_orders_than_there_are_is_refused() -> None:
     with pytest.raises(UsageError, match="25 permutations of 4 tiles"):
         permutation_set(4, 25)
+
+
+@pytest.mark.parametrize(
+    ("tiles", "count", "least", "mean"),
+    [
+        (9, 9, 9, 9.0),
+        (9, 64, 8, 8.12),
+        (9, 72, 8, 8.1127),
+        (9, 100, 7, 8.0),
+        (9, 504, 7, 8.0159),
+        (9, 1000, 6, 8.0),
+        (9, 1512, 6, 8.0053),
+        (4, 4, 4, 4.0),
+        (4, 12, 3, 3.2727),
+        (4, 24, 2, 3.1304),
+    ],
+)
+def test_algebraic_sets_reach_the_known_bounds(tiles: int, count: int, least: int, mean: float) -> None:
+    chosen = permutation_set(tiles, count, "algebraic")
+    apart = distances(chosen)
+    assert len(np.unique(chosen, axis=0)) == count
+    assert (np.sort(chosen, 1) == np.arange(tiles)).all()
+    assert apart.min() == least
+    assert mean - 5e-5 <= apart.mean() <= mean_ceiling(tiles, count) + 1e-9
+    assert (chosen == np.arange(tiles)).all(1).any() == (count == 24)
+    assert (chosen == permutation_set(tiles, count, "algebraic")).all()
+
+
+def test_the_bound_of_the_smallest_distance_is_reached_where_a_group_is_whole() -> None:
+    assert [least_ceiling(9, count) for count in (9, 10, 72, 73, 504, 505, 3024)] == [9, 8, 8, 7, 7, 6, 6]
+    for count in (9, 72, 504):
+        assert distances(permutation_set(9, count, "algebraic")).min() == least_ceiling(9, count)
+
+
+def test_an_algebraic_set_may_keep_the_identity() -> None:
+    assert (permutation_set(9, 72, "algebraic", identity=True) == np.arange(9)).all(1).any()
+
+
+@pytest.mark.parametrize(("tiles", "count"), [(9, 1513), (4, 13), (5, 10)])
+def test_algebraic_sets_that_are_not_known_are_refused(tiles: int, count: int) -> None:
+    with pytest.raises(UsageError, match="are not known"):
+        permutation_set(tiles, count, "algebraic")
+
+
+@pytest.mark.parametrize(("tiles", "count"), [(4, 6), (5, 20)])
+@pytest.mark.parametrize("criterion", ["mean", "min_then_mean"])
+def test_every_greedy_choice_is_the_best_of_those_left(tiles: int, count: int, criterion: str) -> None:
+    chosen = permutation_set(tiles, count, criterion, identity=True).tolist()  # type: ignore[arg-type]
+    everything = [list(order) for order in itertools.permutations(range(tiles))]
+
+    def score(candidate: list[int], before: list[list[int]]) -> tuple[int, ...]:
+        apart = [sum(a != b for a, b in zip(candidate, order, strict=True)) for order in before]
+        return (sum(apart),) if criterion == "mean" else (min(apart), sum(apart))
+
+    for k in range(1, count):
+        left = [order for order in everything if order not in chosen[:k]]
+        assert score(chosen[k], chosen[:k]) == max(score(order, chosen[:k]) for order in left)

@@ -16,31 +16,43 @@ MOST_TILES = 9
 def permutation_set(
     tiles: int,
     count: int,
-    criterion: Literal["min_then_mean", "mean", "random"] = "min_then_mean",
+    criterion: Literal["min_then_mean", "mean", "random", "algebraic"] = "min_then_mean",
     identity: bool = False,
     seed: int = 0,
 ) -> np.ndarray:
     """`count` permutations of `tiles` places, int64 (count, tiles), the same for the same arguments.
 
     Chosen one after another: of all that are left, the one whose smallest (then mean) Hamming distance to those chosen
-    is largest; `mean`: the paper's rule, by the mean distance alone; `random`: any. Ties are drawn.
+    is largest; `mean`: the paper's rule, by the mean distance alone; `random`: any; `algebraic`: as the first, but from
+    a group whose elements all differ in as many places as so many can (see `_groups`). Ties are drawn.
 
     Args:
         identity: whether the permutation that moves nothing may be among them; it always is where all are asked for.
 
     Raises:
-        UsageError: more permutations than there are.
+        UsageError: more permutations than there are, or than the groups have.
     """
     available = math.factorial(tiles)
     if not 2 <= count <= available or tiles > MOST_TILES:
         raise UsageError(f"{count} permutations of {tiles} tiles cannot be had: ask for 2 to {available:,}.")
+    draw = np.random.default_rng(seed)
+    if criterion == "algebraic" and count < available:
+        candidates = _group_of(tiles, count)
+        while not identity and (candidates == np.arange(tiles)).all(1).any():
+            candidates = draw.permutation(tiles).astype(np.int8)[candidates]
+        return _far_apart(candidates, count, False, draw)
     everything = np.array(list(permutations(range(tiles))), dtype=np.int8)
     if count == available:
         return everything.astype(np.int64)
     candidates = everything if identity else everything[1:]
-    draw = np.random.default_rng(seed)
     if criterion == "random":
         return candidates[draw.choice(len(candidates), count, replace=False)].astype(np.int64)
+    return _far_apart(candidates, count, criterion == "mean", draw)
+
+
+def _far_apart(candidates: np.ndarray, count: int, by_mean: bool, draw: np.random.Generator) -> np.ndarray:
+    """`count` of the candidates (M, n), the first at random, the others each as far from those before as it can be."""
+    tiles = candidates.shape[1]
     chosen = [int(draw.integers(len(candidates)))]
     nearest = np.full(len(candidates), tiles, dtype=np.int64)
     total = np.zeros(len(candidates), dtype=np.int64)
@@ -48,7 +60,7 @@ def permutation_set(
         distance = (candidates != candidates[chosen[-1]]).sum(1)
         np.minimum(nearest, distance, out=nearest)
         total += distance
-        score = total if criterion == "mean" else nearest * (tiles * count) + total
+        score = total if by_mean else nearest * (tiles * count) + total
         score = np.where(nearest == 0, -1, score)
         chosen.append(int(draw.choice(np.flatnonzero(score == score.max()))))
     return candidates[chosen].astype(np.int64)
@@ -65,3 +77,54 @@ def mean_ceiling(tiles: int, count: int) -> float:
     q, r = divmod(count, tiles)
     agreeing = r * math.comb(q + 1, 2) + (tiles - r) * math.comb(q, 2)
     return tiles - tiles * agreeing / math.comb(count, 2)
+
+
+def least_ceiling(tiles: int, count: int) -> int:
+    """The largest smallest distance that `count` permutations can have: K <= n! / (d - 1)!."""
+    return max(d for d in range(1, tiles + 1) if count <= math.factorial(tiles) // math.factorial(d - 1))
+
+
+def _group_of(tiles: int, count: int) -> np.ndarray:
+    """All elements, int8 (size, tiles), of the smallest of `_groups` that has `count`; sorted."""
+    groups = _groups(tiles)
+    if not groups or count > max(groups):
+        most = f"at most {max(groups):,} permutations" if groups else "none"
+        raise UsageError(
+            f"{count} algebraic permutations of {tiles} tiles are not known ({most}): choose another criterion."
+        )
+    generators = groups[min(size for size in groups if size >= count)]
+    found = edge = {tuple(range(tiles))}
+    while edge:
+        edge = {tuple(g[i] for i in element) for element in edge for g in generators} - found
+        found = found | edge
+    return np.array(sorted(found), dtype=np.int8)
+
+
+def _groups(tiles: int) -> dict[int, list[list[int]]]:
+    """Size of a group of permutations -> its generators.
+
+    Of nine: cyclic shifts (all 9 places differ), x -> a x + b over the field of 9 elements (72, at least 8 differ), the
+    fractional linear maps of the field of 8 elements and infinity (504, 7), and those with squaring (1512, 6). Of four:
+    cyclic shifts (4) and the even permutations (12, 3).
+    """
+    if tiles == 4:
+        return {4: [[1, 2, 3, 0]], 12: [[1, 2, 0, 3], [0, 2, 3, 1]]}
+    if tiles != 9:
+        return {}
+    nine = [(a, b) for a in range(3) for b in range(3)]  # a + b i with i i = -1
+    affine = [
+        [3 * ((a + 1) % 3) + b for a, b in nine],
+        [3 * ((a - b) % 3) + (a + b) % 3 for a, b in nine],  # times 1 + i, of which all but 0 are powers
+    ]
+    power, logarithm = [1], {1: 0}  # of x in the field of 8 elements, bits of polynomials with x x x = x + 1
+    while len(power) < 7:
+        doubled = power[-1] << 1
+        logarithm[doubled ^ 0b1011 if doubled & 8 else doubled] = len(power)
+        power.append(doubled ^ 0b1011 if doubled & 8 else doubled)
+    infinity = 8
+    shift = [x ^ 1 for x in range(8)] + [infinity]
+    times = [0, *(power[(logarithm[x] + 1) % 7] for x in range(1, 8)), infinity]
+    inverse = [infinity, *(power[-logarithm[x] % 7] for x in range(1, 8)), 0]
+    square = [0, *(power[2 * logarithm[x] % 7] for x in range(1, 8)), infinity]
+    fractional = [shift, times, inverse]
+    return {9: [[(i + 1) % 9 for i in range(9)]], 72: affine, 504: fractional, 1512: [*fractional, square]}

@@ -44,8 +44,8 @@ class JigsawOptions:
     """tiles a side; 0: 2 up to 32 px, else 3 (paper 3)"""
     permutations: int = 0
     """K, orders to tell apart; 0: all 24 of 2 x 2; of 3 x 3 24 up to 32 px, 64 up to 64 px, else 100 (paper 1000)"""
-    criterion: Literal["min_then_mean", "mean", "random"] = "min_then_mean"
-    """how orders are chosen: far apart at worst, on average (paper), or anyhow"""
+    criterion: Literal["min_then_mean", "mean", "random", "algebraic"] = "min_then_mean"
+    """how orders are chosen: far apart at worst, on average (paper), anyhow, or from groups that are furthest apart"""
     identity: bool = False
     """whether the order that moves nothing may be among them"""
     gap: bool = True
