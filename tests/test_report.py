@@ -13,6 +13,7 @@ import pytest
 
 from nolabel.errors import FileFormatError, UsageError
 from nolabel.report import pictures
+from nolabel.report._text import SPACE
 from nolabel.report.page import write_comparison, write_report
 from nolabel.report.records import Row
 from nolabel.report.verdict import judge
@@ -359,3 +360,20 @@ def test_the_report_loads_no_torch(run: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_measures_of_retrieval_clustering_and_discovery_are_told() -> None:
+    rows = [
+        Row("simclr", "retrieval", "recall@1", 0.412, 0.39, 0.43, 500),
+        Row("random:resnet10", "retrieval", "recall@1", 0.3, 0.28, 0.32, 500),
+        Row("simclr", "clustering", "nmi", 0.213, 0.2, 0.226, 500),
+        Row("simclr", "discovery", "verified", 0.1, 0.08, 0.12, 500),
+        Row("simclr", "leakage", "in_training", 0.0, n=500, setting={"sentence": "No test image is."}),
+    ]
+    told = " ".join(judge(rows, "simclr").sentences)
+    assert f"Retrieval: recall@1 41.2{SPACE}% (random weights: 30.0{SPACE}%)." in told
+    assert "Clustering: NMI 0.213." in told
+    assert f"Object discovery: verified matches 10.0{SPACE}%." in told
+    assert "labels" not in judge(rows, "simclr").title
+    assert [row.is_measure for row in rows] == [True, True, True, True, False]
+    assert [row.ends for row in rows[1:3]] == ["28.0 to 32.0", "0.2 to 0.226"]

@@ -13,9 +13,17 @@ from nolabel.encoders._io import image_size, load_encoder
 from nolabel.evaluation import baselines as known
 from nolabel.evaluation.base import Result
 from nolabel.evaluation.run import PROTOCOLS, evaluate_encoder, subject_of, write_results
-from nolabel.report._text import interval, listed, number, p_value, percent, signed
+from nolabel.report._text import listed, number, p_value, percent, signed
 from nolabel.report.page import write_report
-from nolabel.report.records import DIFFERENCE, Row, leaks, protocol_in_words, subject_in_words
+from nolabel.report.records import (
+    DIFFERENCE,
+    LABEL_FREE,
+    Row,
+    leaks,
+    measure_in_words,
+    protocol_in_words,
+    subject_in_words,
+)
 from nolabel.report.verdict import judge
 from nolabel.runs import DESCRIPTION, opened_at
 
@@ -102,7 +110,9 @@ def show(results: Sequence[Result], subject: str) -> None:
     )
     differences = [_difference(row) for row in paired]
     _show(("protocol", f"points of {subject} over", "top-1", "95 % interval", "p"), differences, ("top-1",))
-    diagnostics = [(row.metric, number(row.value)) for row in rows if row.protocol == "diagnostics"]
+    for protocol in dict.fromkeys(row.protocol for row in rows if row.is_measure):
+        _show_measures([row for row in rows if row.protocol == protocol and row.is_measure])
+    diagnostics = [(row.metric, number(row.value)) for row in rows if row.protocol == LABEL_FREE]
     _show(("diagnostic", "value"), diagnostics, ("value",))
     kept = dict.fromkeys(subject_in_words(row.subject) for row in rows if row.setting.get("from_cache"))
     if kept:
@@ -119,6 +129,21 @@ def _show(headings: Sequence[str], lines: Sequence[Sequence[str]], right: Sequen
         _screen.line()
 
 
+def _show_measures(rows: Sequence[Row]) -> None:
+    """A line for each encoder and baseline, a column for each measure with its 95 % interval."""
+    metrics = list(dict.fromkeys((row.metric, row.against) for row in rows))
+    lines = []
+    for subject in dict.fromkeys(row.subject for row in rows):
+        own = {(row.metric, row.against): row for row in rows if row.subject == subject}
+        cells = (f"{own[m].in_words} ({own[m].ends})" if m in own else "" for m in metrics)
+        lines.append((subject_in_words(subject), *cells, f"{max(row.n for row in own.values()):,}"))
+    names = [
+        measure_in_words(metric) + (f" against {subject_in_words(against)}" if against else "")
+        for metric, against in metrics
+    ]
+    _show((protocol_in_words(rows[0].protocol), *names, "images"), lines, (*names, "images"))
+
+
 def _accuracies(rows: Sequence[Row], protocol: str, subject: str, metrics: Sequence[str]) -> tuple[str, ...]:
     own = {row.metric: row for row in rows if (row.protocol, row.subject) == (protocol, subject)}
     values = (percent(own[metric].value) if metric in own else "" for metric in metrics)
@@ -132,4 +157,4 @@ def _difference(row: Row) -> tuple[str, ...]:
 
 
 def _ends(row: Row | None) -> str:
-    return "" if row is None or row.low is None or row.high is None else interval(row.low, row.high)
+    return "" if row is None else row.ends

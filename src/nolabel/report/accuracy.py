@@ -7,14 +7,16 @@ from typing import Any
 from markupsafe import Markup
 
 from nolabel.report import figures
-from nolabel.report._text import SPACE, count, in_words, interval, number, p_value, percent, signed
+from nolabel.report._text import SPACE, count, in_words, interval, p_value, percent, signed
 from nolabel.report.records import (
     DIFFERENCE,
+    LABEL_FREE,
     LEAKAGE,
     METRICS_IN_WORDS,
     Record,
     Row,
     leaks,
+    measure_in_words,
     measured_on,
     pooled,
     protocol_in_words,
@@ -27,7 +29,6 @@ STAGES = "stages"
 """key of `Row.chosen` that holds stage -> accuracy on the validation part"""
 CHOICES = {"stage": "", "l2": "L2", "k": "k", "temperature": "T"}
 """keys of `Row.chosen` that the table tells, and how it calls them"""
-MEASURES = {"rankme": "RankMe", "alpha_req": "α-ReQ"}
 SETTINGS = {
     "train_images": "training images",
     "choice_images": "of these for choosing",
@@ -91,7 +92,7 @@ def _group(entries: Sequence[Entry]) -> Markup:
             metrics = [metric for metric in METRICS_IN_WORDS if metric in measured]
             body += _chart(entries, protocol, metrics[0]) + _table(entries, protocol, metrics)
         else:
-            body += _diagnostics(entries, protocol)
+            body += _measures(entries, protocol)
     return body
 
 
@@ -169,23 +170,22 @@ def _against(entry: Entry, row: Row) -> dict[str, str]:
     return _cell(f"{signed(paired.value)} points", ", ".join(told))
 
 
-def _diagnostics(entries: Sequence[Entry], protocol: str) -> Markup:
+def _measures(entries: Sequence[Entry], protocol: str) -> Markup:
     rows = [row for entry in entries for row in entry.rows if row.protocol == protocol]
     metrics = list(dict.fromkeys(row.metric for row in rows if not row.metric.endswith(DIFFERENCE)))
     lines = []
     for entry in entries:
         found = [entry.row(protocol, metric) for metric in metrics]
         if any(found):
-            cells = [_cell(number(row.value) if row else "") for row in found]
+            cells = [_cell(row.in_words, row.ends) if row else _cell("") for row in found]
             cells.append(_cell(count(max(row.n for row in found if row))))
             lines.append({"name": entry.label, "own": not entry.is_baseline, "cells": cells})
-    names = [MEASURES.get(metric, metric.replace("_", " ")) for metric in metrics]
+    names = [measure_in_words(metric) for metric in metrics]
     told = dict.fromkeys(
         f"{row.subject}: {row.setting['verdict']}" for row in rows if "verdict" in row.setting
     )
-    body = part("subtitle", "What the features look like, labels aside") + Markup().join(
-        part("sentence", t) for t in told
-    )
+    title = "What the features look like, labels aside" if protocol == LABEL_FREE else _title(protocol)
+    body = part("subtitle", title) + Markup().join(part("sentence", t) for t in told)
     return body + part("accuracies", "", [*names, "images"], lines)
 
 

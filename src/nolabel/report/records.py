@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nolabel.report._text import interval, number, percent
 from nolabel.runs import EVALUATION, METRICS, read_description, read_rows
 
 SKIPPED = "skipped.csv"
@@ -16,8 +17,37 @@ BASELINES = {
     "patches": "patch k-means",
 }
 """baselines without a network, and how the report calls them"""
-PROTOCOLS = {"linear": "linear probe", "knn": "kNN"}
+PROTOCOLS = {
+    "linear": "linear probe",
+    "knn": "kNN",
+    "finetune": "fine-tuning",
+    "conv": "convolutional head",
+    "mlp": "MLP head",
+    "svm": "linear SVM",
+    "retrieval": "retrieval",
+    "clustering": "clustering",
+    "discovery": "object discovery",
+}
 METRICS_IN_WORDS = {"top1": "top-1", "top5": "top-5", "balanced": "balanced"}
+MEASURES = {
+    "map": "mAP",
+    "r_precision": "R-precision",
+    "nmi": "NMI",
+    "ari": "ARI",
+    "matched": "Hungarian accuracy",
+    "purity": "purity",
+    "area": "area under purity and coverage",
+    "area_half": "area up to half coverage",
+    "verified": "verified matches",
+    "labels_saved": "labels saved",
+    "rankme": "RankMe",
+    "alpha_req": "α-ReQ",
+    "lidar": "LiDAR",
+}
+"""metrics that are no accuracy, and how they are called"""
+SHARES = ("map", "r_precision", "matched", "purity", "verified")
+"""measures that are shares of images, as recall@k is"""
+LABEL_FREE = "diagnostics"
 DIFFERENCE = "_difference"
 LEAKAGE = "leakage"
 """protocol of rows whose `setting["sentence"]` says how many test images are in another set"""
@@ -60,6 +90,39 @@ class Row:
     def is_share(self) -> bool:
         """Whether the value is an accuracy in [0, 1]."""
         return self.metric in METRICS_IN_WORDS
+
+    @property
+    def is_measure(self) -> bool:
+        """Whether it is one of labelled images but no accuracy: of retrieval, clustering, discovery."""
+        return not (
+            self.is_share or self.protocol in (LABEL_FREE, LEAKAGE) or self.metric.endswith(DIFFERENCE)
+        )
+
+    @property
+    def in_words(self) -> str:
+        """The value as a person reads it: 41.2 % for shares of images, else 0.413."""
+        return percent(self.value) if self._in_percent else number(self.value)
+
+    @property
+    def ends(self) -> str:
+        """The interval's ends in the unit of `in_words`; empty where there is none."""
+        if self.low is None or self.high is None:
+            return ""
+        return (
+            interval(self.low, self.high)
+            if self._in_percent
+            else f"{number(self.low)} to {number(self.high)}"
+        )
+
+    @property
+    def _in_percent(self) -> bool:
+        return (
+            self.is_share or self.metric in SHARES or self.metric.startswith("recall@") or self._is_difference
+        )
+
+    @property
+    def _is_difference(self) -> bool:
+        return self.metric.endswith(DIFFERENCE)
 
 
 @dataclass(frozen=True)
@@ -183,3 +246,8 @@ def subject_in_words(subject: str) -> str:
 def protocol_in_words(protocol: str) -> str:
     """`knn` -> kNN; others keep their name."""
     return PROTOCOLS.get(protocol, protocol)
+
+
+def measure_in_words(metric: str) -> str:
+    """`nmi` -> NMI; `feature_std` -> feature std."""
+    return MEASURES.get(metric, metric.replace("_", " "))

@@ -8,10 +8,12 @@ from nolabel.report._text import count, interval, listed, number, p_value, perce
 from nolabel.report.records import (
     BASELINES,
     DIFFERENCE,
+    LABEL_FREE,
     METRICS_IN_WORDS,
     UNTRAINED,
     Row,
     find,
+    measure_in_words,
     protocol_in_words,
 )
 
@@ -142,7 +144,10 @@ def _ahead(row: Row) -> str:
 
 
 def _without_accuracy(rows: Sequence[Row], subject: str) -> Verdict:
-    own = [row for row in rows if row.subject == subject and not row.metric.endswith(DIFFERENCE)]
+    measured = [row for row in rows if row.subject == subject and row.is_measure]
+    if measured:
+        return Verdict("unknown", "Measured, but not for accuracy", tuple(_beside(rows, measured)))
+    own = [row for row in rows if row.subject == subject and row.protocol == LABEL_FREE]
     if not own:
         return Verdict(
             "unknown",
@@ -165,3 +170,17 @@ def _without_accuracy(rows: Sequence[Row], subject: str) -> Verdict:
             "images given with --labels are enough to know.",
         ),
     )
+
+
+def _beside(rows: Sequence[Row], measured: Sequence[Row]) -> list[str]:
+    """Each protocol's measures of an encoder, with those of random weights where they are there."""
+    told = []
+    for protocol in dict.fromkeys(row.protocol for row in measured):
+        values = []
+        for row in (row for row in measured if row.protocol == protocol):
+            random = untrained_row(rows, row)
+            against = f" (random weights: {random.in_words})" if random else ""
+            values.append(f"{measure_in_words(row.metric)} {row.in_words}{against}")
+        name = protocol_in_words(protocol)
+        told.append(f"{name[0].upper()}{name[1:]}: {listed(values)}.")
+    return [*told, "For a judgement on the encoder measure its accuracy too: --protocols linear,knn."]
