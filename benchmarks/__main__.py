@@ -1,4 +1,4 @@
-"""`python -m benchmarks [views] [training] --data cifar10.zip`: one table, and `benchmarks.json`."""
+"""`python -m benchmarks [views] [training] [knn] [probe] --data cifar10.zip`: one table, and `benchmarks.json`."""
 
 import argparse
 import json
@@ -32,11 +32,19 @@ def measured(what: list[str], data: str, pairs: int) -> Iterator[Row]:
         from benchmarks import training
 
         yield from training.rows(data, pairs)
+    if "knn" in what:
+        from benchmarks import knn
+
+        yield from knn.rows(pairs)
+    if "probe" in what:
+        from benchmarks import probe
+
+        yield from probe.rows(data, pairs)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="*", default=["views", "training"], help="views, training")
+    parser.add_argument("what", nargs="*", default=["views", "training"], help="views, training, knn, probe")
     parser.add_argument("--data", default="../shared/data/cifar10.zip")
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--out", type=Path, default=Path("benchmarks.json"))

@@ -5,12 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from nolabel.api import pretrain
 from nolabel.encoders._io import encoder_digest, initialise, save_encoder
 from nolabel.encoders._statistics import set_normalisation
 from nolabel.encoders._whitening import whiten_stem
 from nolabel.encoders.base import build
 from nolabel.errors import UsageError
 from test_encoders import photos, saved, seeded, shared
+from toys import toy_store
 
 
 def test_init_from_another_run(tmp_path: Path) -> None:
@@ -50,3 +52,13 @@ def test_init_refuses_a_deeper_net(tmp_path: Path) -> None:
     save_encoder(tmp_path, build("resnet34b16", 32), {})
     with pytest.raises(UsageError, match=r"has no layer1\.2\."):
         initialise(build("resnet18b16", 32), tmp_path)
+
+
+@pytest.mark.parametrize("name", ["missing.safetensors", "."])
+def test_a_run_that_cannot_start_from_its_weights_leaves_no_folder(name: str, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"no file|holds no"):
+        pretrain(
+            str(Path(__file__).parent / "toys.py"), toy_store(), out=tmp_path / "run", size=16, steps=1,
+            init=tmp_path / name, progress=False,
+        )  # fmt: skip
+    assert not (tmp_path / "run").exists()

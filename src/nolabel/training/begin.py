@@ -14,6 +14,7 @@ from nolabel import catalog
 from nolabel.data.store import ImageStore
 from nolabel.encoders import base
 from nolabel.encoders._initial import seeded
+from nolabel.encoders._io import initialise
 from nolabel.errors import DataError, UsageError
 from nolabel.methods.base import DataInfo, Method, Recipe
 from nolabel.runs import Run
@@ -69,9 +70,10 @@ def start(request: Request) -> tuple[Run, Work, ImageStore]:
         threads = max(1, torch.get_num_threads() // (1 if external() else request.asked["devices"]))
         work = _work(request, plain_values(options), recipe, budget, size, threads)
         with seeded(work.seed, "init"):
-            base.build(
-                work.encoder, kind.encoder_size(options, data)
-            )  # a wrong name is told before a file is written
+            # a wrong name, and weights that cannot be had, are told before a file is written
+            encoder = base.build(work.encoder, kind.encoder_size(options, data))
+            if work.init is not None:
+                initialise(encoder, work.init)
         if is_first():
             _describe(run, request, work, store, train, opened_at)
     except BaseException:
