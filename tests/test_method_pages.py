@@ -1,6 +1,7 @@
 """The pages of docs/methods are those that their methods' files give."""
 
 import importlib.util
+import re
 from pathlib import Path
 
 import pytest
@@ -19,3 +20,15 @@ def test_the_page_is_up_to_date(name: str) -> None:
     spec.loader.exec_module(pages)
     written = (ROOT / "docs" / "methods" / f"{name}.md").read_text()
     assert written == pages.page(name), "run python tools/method_pages.py"
+
+
+@pytest.mark.parametrize("name", catalog.names("methods"))
+def test_the_page_shows_a_picture_of_the_task(name: str) -> None:
+    from PIL import Image
+
+    page = ROOT / "docs" / "methods" / f"{name}.md"
+    named = re.findall(r"!\[.+\]\((.+)\)", page.read_text())
+    assert len(named) == 1
+    picture = page.parent / named[0]
+    assert picture.stat().st_size <= 120_000
+    assert min(Image.open(picture).size) >= 200

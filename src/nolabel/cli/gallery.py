@@ -1,7 +1,7 @@
 """`nolabel gallery DATA`: a picture and a paragraph for every method, from the person's own images."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import torch
 from cyclopts import Parameter
@@ -21,6 +21,9 @@ from nolabel.training.begin import LARGEST_DEFAULT_SIZE, default_size
 from nolabel.training.restore import load_method
 from nolabel.training.work import training_images
 from nolabel.views import plain
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 ROWS = 3
 """images in a picture"""
@@ -63,16 +66,8 @@ def gallery(
 def exhibit(name: str, store: ImageStore, folder: Path | None, size: int | None, seed: int) -> Exhibit:
     """One method's picture: of the trained run in `folder`, else of the task alone."""
     kind = catalog.load("methods", name, Method)
-    train, held_out = training_images(store, seed)
-    shown = train if held_out is None else held_out
     try:
-        method = load_method(folder) if folder else _untrained(kind, train, size or default_size(train), seed)
-        rows = torch.randperm(len(shown), generator=generator(seed, "gallery"))[:ROWS]
-        with torch.no_grad():
-            figure = method.eval().panel(
-                shown.batch(rows), generator(seed, "gallery", name), trained=folder is not None
-            )
-        picture = figures.svg_bytes(figure)
+        picture = figures.svg_bytes(draw(name, store, folder, size, seed))
         note = (
             "The task, drawn from your images."
             if folder is None
@@ -82,6 +77,23 @@ def exhibit(name: str, store: ImageStore, folder: Path | None, size: int | None,
         picture, note = b"", f"No picture of this method: {error}"
     words = method_in_words(name)
     return Exhibit(Path(name).stem, words[0].upper() + words[1:], kind.paper, kind.explained, picture, note)
+
+
+def draw(name: str, store: ImageStore, folder: Path | None, size: int | None, seed: int) -> "Figure":
+    """The panel of one method over a few images, with the answers of the run in `folder` where there is one.
+
+    Raises:
+        UsageError: the method cannot be drawn from these images.
+    """
+    train, held_out = training_images(store, seed)
+    shown = train if held_out is None else held_out
+    kind = catalog.load("methods", name, Method)
+    method = load_method(folder) if folder else _untrained(kind, train, size or default_size(train), seed)
+    rows = torch.randperm(len(shown), generator=generator(seed, "gallery"))[:ROWS]
+    with torch.no_grad():
+        return method.eval().panel(
+            shown.batch(rows), generator(seed, "gallery", name), trained=folder is not None
+        )
 
 
 def _untrained(kind: type[Method], train: ImageStore, size: int, seed: int) -> Method:

@@ -80,6 +80,8 @@ class Enlarged(nn.Module):
         self.share = share
 
     def forward(self, maps: Tensor) -> Tensor:
+        if self.share == 1:
+            return maps
         size = [round(side * self.share) for side in maps.shape[-2:]]
         return F.interpolate(maps, size=size, mode="bilinear")
 

@@ -33,7 +33,7 @@ def picture_grid(columns: dict[str, Tensor], title: str) -> "Figure":
     from matplotlib.figure import Figure
 
     rows = len(next(iter(columns.values())))
-    figure = Figure(figsize=(1.7 * len(columns), 1.7 * rows + 0.8), layout="constrained")
+    figure = Figure(figsize=(max(4.0, 1.7 * len(columns)), 1.7 * rows + 0.8), layout="constrained")
     axes = figure.subplots(rows, len(columns), squeeze=False)
     for column, (name, pictures) in enumerate(columns.items()):
         axes[0, column].set_title(name, fontsize=12)

@@ -50,6 +50,7 @@ def draw_places(whole: Tensor, grid: Tensor, side: int, places: Tensor, named: T
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Rectangle
+    from matplotlib.patheffects import withStroke
 
     figure = Figure(figsize=(3.0 * len(whole), 5.4), layout="constrained")
     axes = figure.subplots(2, len(whole), squeeze=False, height_ratios=(1, 2.2))
@@ -77,7 +78,10 @@ def draw_places(whole: Tensor, grid: Tensor, side: int, places: Tensor, named: T
             axes[1, b].add_patch(Rectangle(at, side, side, fill=False, edgecolor=edge, linewidth=2.5))
             if label is not None:
                 middle = (x + side / 2, y + side / 2)
-                axes[1, b].text(*middle, str(label + 1), color=edge, fontsize=13, ha="center", va="center")
+                number = axes[1, b].text(
+                    *middle, str(label + 1), color=edge, fontsize=13, ha="center", va="center"
+                )
+                number.set_path_effects([withStroke(linewidth=2.5, foreground="black")])
         told = f"the second lies at {place + 1}"
         if answer is not None:
             told = (
