@@ -1,6 +1,7 @@
 """Label-free diagnostics: the closed forms."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -10,7 +11,8 @@ from nolabel.data.store import ImageStore
 from nolabel.evaluation import diagnostics
 from nolabel.evaluation._features import extract
 from nolabel.evaluation._split import Division
-from nolabel.evaluation.base import Features
+from nolabel.evaluation.base import Features, Result
+from nolabel.training import health
 from small import TinyNet, smooth_images
 
 
@@ -19,8 +21,14 @@ def normal(n: int, d: int, seed: int = 0) -> Tensor:
 
 
 def test_feature_std_of_an_isotropic_cloud_and_of_a_constant() -> None:
-    assert diagnostics.feature_std(normal(20_000, 128)) == pytest.approx(0.088388, rel=0.01)
+    assert diagnostics.feature_std(normal(20_000, 128)) == pytest.approx(0.088388 * 128**0.5, rel=0.01)
     assert diagnostics.feature_std(torch.ones(10, 4)) == pytest.approx(0, abs=1e-9)
+
+
+def test_the_run_s_own_watch_has_the_same_scale_and_thresholds() -> None:
+    z = normal(200, 16) + 0.5
+    assert diagnostics.feature_std(z) == pytest.approx(health.feature_std(z), rel=1e-5)
+    assert (diagnostics.LOW_STD, diagnostics.LOW_RANK) == (health.LOW_STD, health.LOW_RANK)
 
 
 def test_rankme_closed_forms() -> None:
@@ -159,3 +167,21 @@ def test_an_encoder_adds_measures_of_views_and_stages() -> None:
     assert found["cka_stage2"] == pytest.approx(1, abs=0.5)
     again = {r.metric: r.value for r in diagnostics.Diagnostics(options).run(subject, seed=0)}
     assert again == found
+
+
+def test_a_collapse_is_dated_by_the_run_s_own_health() -> None:
+    def row(step: int, spread: float, rank: float = 9.0) -> dict[str, float]:
+        return {"step": step, "loss": 1.0, "feature_std": spread, "rankme": rank}
+
+    metrics = [row(0, 0.6), row(10, 0.01), row(20, 0.5), {"step": 25}, row(30, 0.04), row(40, 0.5, 1.2)]
+    assert diagnostics.since(metrics) == 30
+    assert diagnostics.since(metrics[:4]) is None
+    assert diagnostics.since([]) is None
+    said = diagnostics.verdict(0.01, 1.1, 100, 64)
+    result = Result("x", "diagnostics", "rankme", 1.1, None, None, 100, setting={"verdict": said})
+    (found,) = diagnostics.dated([result], metrics)
+    assert found.setting["verdict"].startswith("Collapsing since step 30: the features")
+    assert "try a smaller" in found.setting["verdict"]
+    assert diagnostics.dated([result], metrics[:3]) == [result]
+    healthy = replace(result, setting={"verdict": diagnostics.verdict(0.9, 60, 100, 64)})
+    assert diagnostics.dated([healthy], metrics) == [healthy]

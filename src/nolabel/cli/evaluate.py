@@ -114,6 +114,10 @@ def show(results: Sequence[Result], subject: str) -> None:
         _show_measures([row for row in rows if row.protocol == protocol and row.is_measure])
     diagnostics = [(row.metric, number(row.value)) for row in rows if row.protocol == LABEL_FREE]
     _show(("diagnostic", "value"), diagnostics, ("value",))
+    for said in dict.fromkeys(
+        str(row.setting["verdict"]) for row in rows if row.setting.get("verdict") and shares
+    ):
+        _screen.line(said)
     kept = dict.fromkeys(subject_in_words(row.subject) for row in rows if row.setting.get("from_cache"))
     if kept:
         _screen.line(f"From the cache, measured on these images before: {listed(kept)}.")

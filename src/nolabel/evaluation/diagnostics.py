@@ -1,14 +1,16 @@
 """Label-free diagnostics of features: spread, effective rank and spectrum, and what they say in one sentence.
 
-Feature standard deviation as in SimSiam (Chen and He 2021, section 4.1), RankMe (Garrido et al. 2023),
+Feature standard deviation as in SimSiam (Chen and He 2021, section 4.1) times √d, which is 1 for an isotropic
+cloud (the scale of `metrics.jsonl`), RankMe (Garrido et al. 2023),
 participation ratio, α-ReQ (Agrawal et al. 2022), LiDAR (Thilak et al. 2024), alignment and uniformity (Wang
 and Isola 2020), linear CKA (Kornblith et al. 2019) in its debiased form. They rank checkpoints of one method on
 one data set; RankMe of encoders of different widths does not compare.
 """
 
 import math
-from dataclasses import dataclass
-from typing import ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -25,8 +27,9 @@ COMPARED = 1000
 """images whose stages are compared by CKA"""
 ROWS = 500
 BATCH = 128
-COLLAPSED_SPREAD = 0.05
-"""share of the spread of an isotropic cloud below which features are called collapsing (ours)"""
+COLLAPSING = "Collapsing"
+LOW_STD, LOW_RANK = 0.05, 2.0
+"""spread and RankMe below which features are called collapsing, those of training's own watch (ours)"""
 REDUNDANT_RANK = 0.1
 """share of the largest possible RankMe below which features are called redundant (ours)"""
 
@@ -122,8 +125,12 @@ def _seen(network: Network, images: Tensor, random: torch.Generator) -> Tensor:
 
 
 def feature_std(z: Tensor) -> float:
-    """Standard deviation of each coordinate of z/‖z‖ (n, d), averaged; 1/√d for an isotropic cloud."""
-    return float(F.normalize(z.double(), dim=1).std(0, correction=0).mean())
+    """Standard deviation of each coordinate of z/‖z‖ (n, d), averaged, times √d.
+
+    1 for an isotropic cloud, 0 for equal rows; SimSiam's own figure leaves out the factor √d.
+    """
+    unit = F.normalize(z.double(), dim=1)
+    return float(unit.std(0, correction=0).mean()) * math.sqrt(z.shape[1])
 
 
 def rankme(z: Tensor) -> float:
@@ -246,13 +253,44 @@ def _unbiased(x: Tensor, y: Tensor) -> float:
     return trace + sums - 2 / (n - 2) * float(k @ l)
 
 
-def verdict(std: float, rank: float, n: int, d: int) -> str:
-    """One sentence: healthy, collapsing or redundant, by fixed thresholds of this project."""
-    spread, share = std * math.sqrt(d), rank / min(n, d)
+def since(metrics: Sequence[Mapping[str, Any]]) -> int | None:
+    """The logged step from which on a run's features were collapsed to its end; None: they were not at its end.
+
+    Args:
+        metrics: rows of `metrics.jsonl`; those without health are passed over.
+    """
+    first = None
+    for row in metrics:
+        if "feature_std" in row and "rankme" in row:
+            collapsed = row["feature_std"] < LOW_STD or row["rankme"] < LOW_RANK
+            first = (row["step"] if first is None else first) if collapsed else None
+    return first
+
+
+def dated(results: Sequence[Result], metrics: Sequence[Mapping[str, Any]]) -> list[Result]:
+    """`results` of a run's encoder, a collapse in their sentence dated by the run's own `metrics`."""
+    step, found = since(metrics), []
+    for result in results:
+        said = str(result.setting.get("verdict", ""))
+        if step is not None and said.startswith(f"{COLLAPSING}:"):
+            said = said.replace(COLLAPSING, f"{COLLAPSING} since step {step:,}", 1)
+            result = replace(result, setting=result.setting | {"verdict": said})
+        found.append(result)
+    return found
+
+
+def verdict(spread: float, rank: float, n: int, d: int) -> str:
+    """One sentence: healthy, collapsing or redundant, by fixed thresholds of this project.
+
+    Args:
+        spread: `feature_std`.
+        rank: RankMe of n features of d values.
+    """
+    share = rank / min(n, d)
     numbers = f"spread {spread:.2f} of an isotropic cloud's, effective rank {rank:.0f} of {min(n, d)}"
-    if spread < COLLAPSED_SPREAD or rank < 2:
+    if spread < LOW_STD or rank < LOW_RANK:
         return (
-            f"Collapsing: the features of different images are nearly the same ({numbers}); try a smaller "
+            f"{COLLAPSING}: the features of different images are nearly the same ({numbers}); try a smaller "
             f"learning rate, a larger batch or stronger views."
         )
     if share < REDUNDANT_RANK:

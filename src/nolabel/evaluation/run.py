@@ -18,6 +18,7 @@ from nolabel.evaluation._features import extract, silent
 from nolabel.evaluation._repeats import differences, over_seeds
 from nolabel.evaluation._split import Division, divide
 from nolabel.evaluation.base import Features, Progress, Protocol, Result
+from nolabel.evaluation.diagnostics import dated
 from nolabel.memory import keep_freed
 
 PROTOCOLS = ("linear", "knn", "diagnostics")
@@ -76,7 +77,7 @@ def evaluate_encoder(
         raise RunError(
             f"The encoder {subject} changed under evaluation, so its results are void: report this."
         )
-    results = [row for rows in own_results for row in rows]
+    results = dated([row for rows in own_results for row in rows], _metrics(source))
     if labelled:
         results += _leaks.check(source, subject, store, division, results)
     compared = [
@@ -126,6 +127,11 @@ def _of_baseline(
             _kept.keep(path, kept)
         results.append(kept)
     return results
+
+
+def _metrics(source: str | Path | Encoder) -> list[dict[str, Any]]:
+    """What the run at `source` logged; nothing where it is no run's folder."""
+    return [] if isinstance(source, Encoder) else runs.read_rows(Path(source) / runs.METRICS)
 
 
 def subject_of(path: Path) -> str:
