@@ -4,8 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
+from markupsafe import Markup
 
+from nolabel.errors import FileFormatError
+from nolabel.report import figures, pictures
 from nolabel.report._text import readable
+from nolabel.report.records import Record
+from nolabel.report.sections import part
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -13,6 +18,12 @@ if TYPE_CHECKING:
 
 SMALL = 64
 """pictures up to this side are shown pixel by pixel"""
+NEAREST = 4
+CAPTION = (
+    "One test image, and under the name of each method the four training images whose features are most similar to "
+    "its own, most similar first. Green frame: same class as the query. The query is the first on which the methods "
+    "differ in what they find."
+)
 
 
 def columns_figure(
@@ -54,3 +65,49 @@ def columns_figure(
 
 def _show(axes: "Axes", picture: np.ndarray) -> None:
     axes.imshow(picture, interpolation="nearest" if max(picture.shape[:2]) <= SMALL else "antialiased")
+
+
+def columns(records: Sequence[Record], thumbnails: bool = True, key: str = "columns") -> Markup:
+    """The figure for several runs that looked up the same query; nothing where they did not."""
+    found = _looked_up(records) if thumbnails else {}
+    if len(found) < 2:
+        return Markup()
+    first = next(iter(found.values()))
+    right = {name: _right(one) for name, one in found.items()}
+    differ = [len({row[q] for row in right.values()}) > 1 for q in range(len(first.queries))]
+    query = differ.index(True) if any(differ) else 0
+    figure = columns_figure(
+        first.queries[query],
+        {name: list(one.matches[query][:NEAREST]) for name, one in found.items()},
+        {name: rows[query] for name, rows in right.items()} if first.query_labels[query] else None,
+        name=first.query_labels[query],
+    )
+    uri = figures.bytes_uri(figures.svg_bytes(figure), "image/svg+xml")
+    width = 150 * (len(found) + 1)
+    return part(
+        "section",
+        key,
+        "What each method finds alike",
+        part("picture", uri, "Query and matches", CAPTION, False, width, ()),
+    )
+
+
+def _looked_up(records: Sequence[Record]) -> dict[str, pictures.Retrieval]:
+    """Method -> what it found, of the runs whose queries are those of the first."""
+    found: dict[str, pictures.Retrieval] = {}
+    for record in records:
+        try:
+            held = pictures.load_retrieval(record.folder)
+        except FileFormatError:
+            continue
+        if held is not None and all(np.array_equal(held.queries, one.queries) for one in found.values()):
+            found.setdefault(record.method_in_words, held)
+    return found
+
+
+def _right(found: pictures.Retrieval) -> list[tuple[bool, ...]]:
+    """For each query whether each of its nearest images has its class."""
+    return [
+        tuple(bool(wanted) and label == wanted for label in labels[:NEAREST])
+        for wanted, labels in zip(found.query_labels, found.match_labels, strict=True)
+    ]

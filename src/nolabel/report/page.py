@@ -8,6 +8,7 @@ from markupsafe import Markup
 from nolabel.report import sections
 from nolabel.report._text import duration, listed, short
 from nolabel.report.accuracy import accuracy, by_stage
+from nolabel.report.columns import columns
 from nolabel.report.records import Record, read_record
 from nolabel.report.transfer import transfer
 from nolabel.runs import write_atomically
@@ -60,6 +61,7 @@ def write_comparison(run_folders: Sequence[str | Path], out: str | Path, thumbna
         sections.verdict(records),
         accuracy(records),
         by_stage(records),
+        columns(records, thumbnails),
         sections.curves(records, sections.HEALTH_CURVES, "health", "Features during training"),
     ]
     for i, record in enumerate(records, 1):
