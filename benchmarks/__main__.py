@@ -55,7 +55,7 @@ def main() -> None:
     rows: list[Row] = []
     for row in measured(arguments.what, arguments.data, arguments.pairs):
         rows.append(row)
-        print(f"{row.name}: {row.ours} {row.ratio:.2f}x {row.theirs}", flush=True)
+        print(f"{row.name}: {row.ours} {row.ratio:.2f}x {row.theirs} {row.extra}", flush=True)
     show(rows, Console(width=180))
     arguments.out.write_text(
         json.dumps({"machine": machine(), "rows": [r.as_dict() for r in rows]}, indent=2)

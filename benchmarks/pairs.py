@@ -39,23 +39,30 @@ def compare(
     pairs: int,
     unit: str,
 ) -> Row:
-    """Time both sides in turn; each callable does its work and returns how many items it did."""
+    """Time both sides in turn; each callable does its work and returns how many items it did.
+
+    `extra` has the same ratio in this process's processor time, which other programs on the machine disturb less
+    (and which does not count the worker processes of a loader).
+    """
     rates: tuple[list[float], list[float]] = ([], [])
+    busy: tuple[list[float], list[float]] = ([], [])
     for _, work in (ours, theirs):
         work()
     for pair in range(pairs):
         order = (0, 1) if pair % 2 == 0 else (1, 0)
         for side in order:
             work = (ours, theirs)[side][1]
-            start = time.perf_counter()
+            start, processor = time.perf_counter(), time.process_time()
             items = work()
+            busy[side].append(items / (time.process_time() - processor))
             if torch.cuda.is_available():
                 torch.cuda.synchronize()
             rates[side].append(items / (time.perf_counter() - start))
-    ratios = [a / b for a, b in zip(*rates, strict=True)]
+    ratios, of_busy = ([a / b for a, b in zip(*sides, strict=True)] for sides in (rates, busy))
     return Row(
         name, ours[0], theirs[0], statistics.median(rates[0]), statistics.median(rates[1]),
         statistics.median(ratios), min(ratios), max(ratios), pairs, unit,
+        {"ratio_of_processor_time": statistics.median(of_busy)},
     )  # fmt: skip
 
 

@@ -75,7 +75,7 @@ def against_scikit_learn(x: Tensor, y: Tensor, pairs: int) -> Row:
     row = compare(
         name, ("nolabel", ours), ("scikit-learn LogisticRegression", theirs), pairs=pairs, unit="fits/s"
     )
-    return replace(row, extra=found)
+    return replace(row, extra=row.extra | found)
 
 
 def against_one_fit(x: Tensor, y: Tensor, pairs: int) -> Row:
@@ -92,7 +92,7 @@ def against_one_fit(x: Tensor, y: Tensor, pairs: int) -> Row:
 
     name = f"sweep of {len(grid)} values of λ, {N:,} × {VALUES}"
     row = compare(name, ("nolabel, sweep", whole), ("its hardest fit", single), pairs=pairs, unit="values/s")
-    return replace(row, extra={"sweep_over_hardest_fit": len(grid) / row.ratio})
+    return replace(row, extra=row.extra | {"sweep_over_hardest_fit": len(grid) / row.ratio})
 
 
 def against_the_forward(data: str, pairs: int) -> Row:

@@ -29,6 +29,15 @@ def test_votes_overflow_nowhere() -> None:
     assert knn.votes(torch.tensor([[1.0, -1.0]]), torch.tensor([[0, 1]]), 2, 1e-4).isfinite().all()
 
 
+def test_queries_in_several_parts_over_several_blocks() -> None:
+    random = torch.Generator().manual_seed(1)
+    x, q = torch.randn(4500, 6, generator=random), torch.randn(knn.QUERIES + 50, 6, generator=random)
+    similarity, nearest = knn.neighbours(q, x, 30)
+    full = torch.nn.functional.normalize(q, dim=1) @ torch.nn.functional.normalize(x, dim=1).T
+    torch.testing.assert_close(similarity, full.topk(30, dim=1).values, atol=1e-6, rtol=0)
+    torch.testing.assert_close(full.gather(1, nearest), similarity, atol=1e-6, rtol=0)
+
+
 @pytest.mark.parametrize(("bank", "k"), [(1000, 1), (3003, 5), (2048, 20), (2500, 200), (7, 7)])
 def test_the_search_is_exact(bank: int, k: int) -> None:
     random = torch.Generator().manual_seed(0)
