@@ -6,7 +6,9 @@ own, and a network classifies copies of it that were shifted, zoomed, turned and
 
 The paper's values, as `PAPER_STL10`: seeds of 32 px from 96 px images, 8000 of them with 150 copies each; shift 0.2
 of the side, zoom 0.7 to 1.4, turn 20 degrees, factors 0.5 to 2 of the colour components, powers 0.25 to 4, factors
-0.7 to 1.4 and offsets 0.1 of saturation and value, hue 0.1; SGD with momentum 0.9 (rates: see the specification).
+0.7 to 1.4 and offsets 0.1 of saturation and value, hue 0.1; SGD with momentum 0.9 (rates: see the specification). Its
+nets are the encoders `exemplar_small`, `exemplar_medium` and `exemplar_large`, made for `--patch 32`;
+its dropout of 0.5 before the softmax is left out.
 
 The scaled defaults (ours) are for minutes on a processor: 500 seeds of half the side, every copy a new one, AdamW
 with a cosine. The last layer grows with N, which is the method's limit: it has (d + 1) N parameters. Two later forms

@@ -7,8 +7,8 @@ late, names the order.
 
 The paper's values, as `PAPER_IMAGENET`: window 255, cells of 85, tiles of 64 px; 1000 orders; 30 % grey images;
 channels shifted by up to 2 px; each tile's mean and deviation set to 0 and 1; SGD 0.01, divided by 10 every
-100,000 of 350,000 steps, 256 puzzles, decay 5e-4. Its net has grouped AlexNet columns; here any encoder stands in
-their place.
+100,000 of 350,000 steps, 256 puzzles, decay 5e-4. Its net has grouped AlexNet columns (encoder `alexnet_jigsaw`,
+without its fc6); any encoder may stand in their place.
 
 The scaled defaults (ours) are for minutes on a processor: 2 x 2 tiles up to 32 px, a small head, AdamW with a
 cosine, and several orders of the same tiles in one step: joining features again costs next to nothing.

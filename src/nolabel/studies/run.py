@@ -58,14 +58,30 @@ def carry_out(
     found = {}
     for cell in cells:
         folder = out / cell.name
-        begun = (folder / DESCRIPTION).is_file()
-        if not begun or read_description(folder)["status"] != "finished":
-            say(f"{cell.name}: training for {minutes:g} min ...")
-            pretrain(cell.method, data, out=folder, options=None if begun else cell.options, encoder=encoder, seed=seed,
-                     labels=labels, minutes=None if begun else minutes, resume=begun, progress=False)  # fmt: skip
+        train(cell, data, folder, minutes=minutes, encoder=encoder, seed=seed, labels=labels, say=say)
         if not read_rows(folder / EVALUATION):
             evaluate(folder, data, protocols=("linear",), baselines=(), labels=labels, seed=seed)
         row = next(row for row in read_rows(folder / EVALUATION) if row["metric"] == "top1")
         found[cell.row, cell.column] = row["value"]
         say(f"{cell.name}: {row['value']:.1%}")
     return found
+
+
+def train(
+    cell: Cell,
+    data: str,
+    folder: Path,
+    *,
+    minutes: float,
+    encoder: str,
+    seed: int,
+    labels: Path | None,
+    say: Callable[[str], None],
+) -> None:
+    """Begin or end the run of `cell` in `folder`; nothing where it is finished. Raises as `pretrain`."""
+    begun = (folder / DESCRIPTION).is_file()
+    if begun and read_description(folder)["status"] == "finished":
+        return
+    say(f"{cell.name}: training for {minutes:g} min ...")
+    pretrain(cell.method, data, out=folder, options=None if begun else cell.options, encoder=encoder, seed=seed,
+             labels=labels, minutes=None if begun else minutes, resume=begun, progress=False)  # fmt: skip

@@ -1,0 +1,138 @@
+"""What more seeds bring to Exemplar, and what they cost: accuracy and size of the head against N, form by form."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from nolabel import catalog
+from nolabel.api import evaluate
+from nolabel.data.store import ImageStore
+from nolabel.errors import UsageError
+from nolabel.methods.exemplar import Exemplar
+from nolabel.report.figures import svg_bytes
+from nolabel.runs import EVALUATION, opened_at, read_description, read_rows, training_size
+from nolabel.seeds import generator
+from nolabel.studies.run import Cell, train
+from nolabel.training.restore import load_method
+
+COUNTS = (50, 100, 200, 500, 1000)
+FORMS = ("softmax", "triplet", "instance")
+MOST = {"train": 10_000, "test": 5_000}
+"""images on which an encoder is measured"""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One run, measured."""
+
+    form: str
+    seeds: int
+    linear: float
+    """top-1 of the linear probe on the best stage, on test images"""
+    knn: float
+    solved: float | None
+    """share of right answers on held-out images; None where none could be held out"""
+    parameters: int
+    """of the head"""
+    remembered: int
+    """values in the memory bank"""
+
+
+def cells(counts: Sequence[int], forms: Sequence[str]) -> Iterator[Cell]:
+    """One run for each form and number of seeds. UsageError where there is no such form."""
+    for form in forms:
+        if form not in FORMS:
+            raise UsageError(catalog.unknown("form", form, FORMS))
+    for seeds in counts:
+        for form in forms:
+            yield Cell(f"{form}-{seeds}", form, str(seeds), "exemplar", {"form": form, "seeds": seeds})
+
+
+def carry_out(
+    counts: Sequence[int],
+    forms: Sequence[str],
+    data: str,
+    out: Path,
+    *,
+    minutes: float,
+    encoder: str,
+    seed: int,
+    labels: Path | None,
+    say: Callable[[str], None],
+) -> list[Point]:
+    """Train and measure what `out` does not hold yet.
+
+    Raises as `pretrain` and `evaluate`.
+    """
+    found = []
+    store: ImageStore | None = None
+    for cell in cells(counts, forms):
+        folder = out / cell.name
+        train(cell, data, folder, minutes=minutes, encoder=encoder, seed=seed, labels=labels, say=say)
+        if not read_rows(folder / EVALUATION):
+            if store is None:
+                side = opened_at(folder, data) or training_size(folder) or 32
+                store = _part(ImageStore.open(data, size=side, labels=labels), seed)
+            evaluate(folder, store, protocols=("linear", "knn"), baselines=(), seed=seed)
+        point = _read(folder, cell)
+        found.append(point)
+        say(f"{cell.name}: linear {point.linear:.1%}, kNN {point.knn:.1%}, {point.parameters:,} parameters")
+    return found
+
+
+def _part(store: ImageStore, seed: int) -> ImageStore:
+    """At most `MOST` images of each split of `store`."""
+    parts = []
+    for number, name in enumerate(store.split_names):
+        rows = (store.splits == number).nonzero().flatten()
+        order = torch.randperm(len(rows), generator=generator(seed, "study", name))
+        parts.append(rows[order[: MOST.get(name, sum(MOST.values()))]])
+    return store.subset(torch.cat(parts).sort().values)
+
+
+def _read(folder: Path, cell: Cell) -> Point:
+    rows = {
+        row["protocol"]: row["value"] for row in read_rows(folder / EVALUATION) if row["metric"] == "top1"
+    }
+    method = load_method(folder)
+    assert isinstance(method, Exemplar)
+    return Point(
+        cell.row,
+        int(cell.column),
+        rows["linear"],
+        rows["knn"],
+        read_description(folder)["final"].get("held_out/accuracy"),
+        sum(value.numel() for value in method.head.parameters()),
+        0 if method.bank is None else method.bank.vectors.numel(),
+    )
+
+
+def picture(points: Sequence[Point], title: str) -> bytes:
+    """SVG: accuracy, and parameters of the head, against the number of seeds."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(9.2, 4.6), layout="constrained")
+    accuracy, size = figure.subplots(1, 2)
+    forms = list(dict.fromkeys(point.form for point in points))
+    for form, colour, marker, wide in zip(
+        forms, ("#0072b2", "#d55e00", "#009e73"), "os^", (6, 10, 6), strict=False
+    ):
+        own = [point for point in points if point.form == form]
+        counts = [point.seeds for point in own]
+        style = {"color": colour, "marker": marker, "markerfacecolor": "none", "markersize": wide}
+        accuracy.plot(counts, [100 * p.linear for p in own], **style, label=f"{form}, linear probe")
+        accuracy.plot(counts, [100 * p.knn for p in own], **style, linestyle="--", label=f"{form}, kNN")
+        size.plot(counts, [p.parameters for p in own], **style)
+    shown = sorted({point.seeds for point in points})
+    for axes, label in ((accuracy, "top-1 on test images, %"), (size, "parameters of the head")):
+        axes.set_xscale("log")
+        axes.minorticks_off()
+        axes.set_xticks(shown, [f"{count:,}" for count in shown])
+        axes.set_xlabel("seeds", fontsize=12)
+        axes.set_ylabel(label, fontsize=12)
+        axes.yaxis.set_major_formatter("{x:,.0f}")
+    figure.legend(loc="outside lower center", ncols=3, fontsize=11, frameon=False)
+    figure.suptitle(title, fontsize=13)
+    return svg_bytes(figure)
