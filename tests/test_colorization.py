@@ -14,6 +14,7 @@ from nolabel.methods._colour_bins import annealed_mean, class_weights, colour_cl
 from nolabel.methods.base import DataInfo
 from nolabel.methods.colorization import Colorization, ColorizationOptions, colorization_loss
 from nolabel.views import lab
+from small import smooth_images
 
 
 def made(size: int = 32, **options: object) -> Colorization:
@@ -114,6 +115,17 @@ def test_the_prior_comes_from_the_images_and_stays_in_the_checkpoint() -> None:
     method.prepare(ImageStore.of(torch.randint(256, (30, 3, 32, 32), dtype=torch.uint8)), torch.Generator())
     assert method.weights.std() > 0.1
     assert "weights" in method.state_dict()
+
+
+def test_a_prepared_net_starts_from_the_best_constant_answer() -> None:
+    method = made().eval()
+    images = smooth_images(24)
+    views = method.views(images, method.draw(24, torch.Generator().manual_seed(0), 0.0))
+    before = method.held_out(views)
+    method.prepare(ImageStore.of([images.image(b) for b in range(24)]), torch.Generator())
+    after = method.held_out(views)
+    assert after["loss"] < 1.1 * after["constant_loss"]
+    assert before["loss"] > 1.1 * before["constant_loss"]
 
 
 def test_the_tied_encoder_gives_the_same_on_grey_input() -> None:

@@ -183,7 +183,8 @@ def _sheet(rows: Sequence[_Row]) -> bytes:
     from matplotlib.figure import Figure
 
     columns = max((list(row.pictures) for row in rows), key=len)
-    heights = [max(0.2, row.pictures["grey"].shape[0] / SIDE) for row in rows]
+    shapes = [row.pictures["grey"].shape for row in rows]
+    heights = [min(1.3, max(0.2, height / width)) for height, width, _ in shapes]
     figure = Figure((3.2 * len(columns), 3.2 * sum(heights) + 0.35 * len(rows) + 0.3), dpi=120)
     figure.set_layout_engine("constrained")
     grid = figure.subplots(len(rows), len(columns), squeeze=False, height_ratios=heights)

@@ -10,9 +10,9 @@ The paper's values, as `PAPER_IMAGENET`: crops of 176 px, targets at a quarter o
 1/2, T 0.38, Adam 3e-5 with beta 2 of 0.99, decay 1e-3, 40 images; its own net is `--encoder colorization_net`, which
 brings its own head. Its k-means initialisation is not built.
 
-The scaled defaults (ours) are for minutes on a processor: a thin head on the last map (specification 4.8), AdamW with
-a cosine. Before transfer the first convolution's three slices are set to their mean, so that it sees what it was
-trained on: brightness.
+The scaled defaults (ours) are for minutes on a processor: a thin head on the last map (specification 4.8), which
+starts from the frequencies of the classes, AdamW with a cosine. Before transfer the first convolution's three slices
+are set to their mean, so that it sees what it was trained on: brightness.
 """
 
 from dataclasses import dataclass
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
 COLOURLESS = 5.0
 """largest |ab| of an image that teaches nothing (released code)"""
 PRIOR_IMAGES = 2000
+RAREST = 1e-4
+"""share of a class that was not met, at the start"""
 UV_RANGE = (0.436, 0.615)
 """largest U and V (specification 4.2), by which targets are brought into [-1, 1]"""
 
@@ -115,7 +117,10 @@ class Colorization(Method):
 
     @torch.no_grad()
     def prepare(self, store: "ImageStore", generator: torch.Generator) -> None:
-        """The frequencies of the classes, as the mean soft target of some images, and the weights they give."""
+        """The frequencies of the classes, as the mean soft target of some images, and the weights they give.
+
+        The head starts from the best answer that is the same everywhere.
+        """
         order = torch.randperm(len(store), generator=generator)[:PRIOR_IMAGES]
         prior = torch.zeros(len(self.classes))
         for rows in order.split(250):
@@ -124,7 +129,11 @@ class Colorization(Method):
                 ab.movedim(1, -1).reshape(-1, 2), self.classes.cpu(), self.options.neighbours
             )
             prior.scatter_add_(0, index.flatten(), share.flatten())
-        self.weights.copy_(class_weights(prior / prior.sum(), self.options.rebalance))
+        prior /= prior.sum()
+        self.weights.copy_(class_weights(prior, self.options.rebalance))
+        if self.options.loss == "classification":
+            constant = prior.to(self.weights.device) * self.weights
+            self.head[-1].bias.copy_(constant.clamp_min(RAREST).log())  # type: ignore[operator]
 
     def draw(self, n: int, generator: torch.Generator, progress: float) -> dict[str, Tensor]:
         return {
@@ -153,11 +162,9 @@ class Colorization(Method):
 
     def _coarse(self, colours: Tensor) -> Tensor:
         step = colours.shape[-1] // self.target
-        return (
-            colours[:, :, ::step, ::step]
-            if self.options.subsample == "point"
-            else F.avg_pool2d(colours, step)
-        )
+        if self.options.subsample == "point":
+            return colours[:, :, ::step, ::step]
+        return F.avg_pool2d(colours, step)
 
     def answer(self, grey: Tensor) -> Tensor:
         """Logits (B, 313, t, t), or U and V (B, 2, t, t), for standardised lightness (B, 3, S, S)."""
