@@ -6,6 +6,7 @@ stays outside the package.
 
 import ast
 import difflib
+import functools
 import importlib
 import importlib.util
 import inspect
@@ -32,6 +33,7 @@ def names(kind: str) -> tuple[str, ...]:
     )
 
 
+@functools.cache
 def _is_entry(file: Path) -> bool:
     """Whether the module declares itself an entry: a class derived from the contract, or a `PATTERN`."""
     for node in ast.parse(file.read_text()).body:

@@ -29,6 +29,7 @@ COMMANDS: dict[str, tuple[Group, str]] = {
         "Pretrain several methods on your labelled images, measure them, and say which to take.",
     ),
     "transfer": (_LEARN, "Measure an encoder on other labelled data sets, and say where it helps."),
+    "reproduce": (_LEARN, "Run a published setting again, and put the published numbers beside yours."),
     "check-pretext": (_LEARN, "Say whether a method's task fits your images, and whether it has a shortcut."),
     "study": (_LEARN, "Repeat SimCLR's study of augmentations or of the projection head on your images."),
     "gallery": (_LOOK, "Draw every method's task from your own images, on one page."),

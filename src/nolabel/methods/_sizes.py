@@ -2,6 +2,7 @@
 
 import math
 
+from nolabel.encoders.base import Encoder, map_shapes
 from nolabel.errors import UsageError
 
 
@@ -20,3 +21,15 @@ def view_side(side: int, sizes: tuple[float, ...], size_changes: tuple[float, ..
     """Side in pixels at `progress`: a share of `side`, rounded up to a multiple of 4, never above `side`."""
     share = sizes[sum(progress >= change for change in size_changes)]
     return min(side, 4 * math.ceil(share * side / 4))
+
+
+def check_encoder(encoder: Encoder, side: int, sizes: tuple[float, ...]) -> None:
+    """Raise UsageError where `encoder` gives no maps of the smallest views of images of `side` px."""
+    smallest = view_side(side, (min(sizes),), (), 0.0)
+    try:
+        map_shapes(encoder, smallest)
+    except RuntimeError:  # a kernel that is larger than what is left of the image
+        raise UsageError(
+            f"{encoder.name} cannot see views of {smallest} px, with which a run on images of {side} px begins: choose "
+            '--sizes 1 --size-changes "" or a larger --size.'
+        ) from None

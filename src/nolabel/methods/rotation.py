@@ -28,7 +28,7 @@ from nolabel.data.batch import ImageBatch
 from nolabel.encoders.base import Encoder, evaluating
 from nolabel.errors import UsageError
 from nolabel.methods import _rotation_picture
-from nolabel.methods._sizes import check_sizes, view_side
+from nolabel.methods._sizes import check_encoder, check_sizes, view_side
 from nolabel.methods.base import DataInfo, Method, Recipe
 from nolabel.views import colour, filters, geometry, jpeg, plain
 
@@ -150,6 +150,7 @@ class Rotation(Method):
 
     def __init__(self, encoder: Encoder, options: RotationOptions, data: DataInfo) -> None:
         super().__init__(encoder, options, data)
+        check_encoder(encoder, data.size, options.sizes)
         self.turns = TURNS[options.turns]
         self.copies = min(options.turns_per_image, len(self.turns))
         head = nn.Linear if options.head == "linear" else hidden_layers

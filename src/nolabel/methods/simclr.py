@@ -37,7 +37,7 @@ from nolabel.methods._contrastive import (
     rival_chance,
     similarities,
 )
-from nolabel.methods._sizes import check_sizes, view_side
+from nolabel.methods._sizes import check_encoder, check_sizes, view_side
 from nolabel.methods.base import DataInfo, Method, Recipe
 from nolabel.views import colour, filters, geometry, plain
 from nolabel.views.fused import simclr_view
@@ -178,6 +178,7 @@ class SimCLR(Method):
 
     def __init__(self, encoder: Encoder, options: SimCLROptions, data: DataInfo) -> None:
         super().__init__(encoder, options, data)
+        check_encoder(encoder, data.size, options.sizes)
         self.head = projection_head(options.head, encoder.dim, options.head_hidden, options.head_out)
         self.scale = 2 if options.loss_scale == "sum_of_means" else 1
 

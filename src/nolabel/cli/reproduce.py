@@ -1,0 +1,112 @@
+"""`nolabel reproduce RECIPE DATA`: a published setting run again, and the published numbers beside it."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+from cyclopts import Parameter
+
+from nolabel import recipes
+from nolabel.cli import _screen
+from nolabel.errors import UsageError
+
+
+def reproduce(
+    recipe: str | None = None,
+    data: str | None = None,
+    /,
+    *,
+    minutes: Annotated[float | None, Parameter(help="of training, instead of the recipe's length")] = None,
+    steps: Annotated[int | None, Parameter(help="of training, instead of the recipe's length")] = None,
+    labels: Annotated[Path | None, Parameter(help="CSV with the header path,label")] = None,
+    seed: Annotated[int, Parameter(help="of all randomness")] = 0,
+    out: Annotated[
+        Path | None, Parameter(help="folder; the same command again goes on where it stopped")
+    ] = None,
+) -> None:
+    """Run a published setting again, measure it, and say what was published and what differs.
+
+    Without a recipe, list them. Published and measured numbers stand in tables of their own: they compare only
+    where data set, encoder and protocol are the same.
+    """
+    if recipe is None:
+        return _list()
+    found = recipes.find(recipe)
+    if data is None:
+        raise UsageError(f"{recipe} needs images: give a folder, .zip or .tar after it (made for {found.dataset}).")
+    if minutes is not None and steps is not None:
+        raise UsageError("The length of a run is one of --minutes and --steps, but both were given.")
+    asked = {name: value for name, value in (("minutes", minutes), ("steps", steps)) if value is not None}
+    folder = out or Path("runs") / f"reproduce-{recipe.replace('_', '-')}-{Path(data).stem}"
+    _carry_out(found, data, folder, asked or dict(found.length), labels, seed)
+    _measured(folder)
+    _published(found)
+    _screen.line("\nWhat differs from the published setting:")
+    shorter = (f"Length: {_length(asked)} instead of {_length(dict(found.length))}.",) if asked else ()
+    for sentence in (*found.deviations, *shorter, f"Images: {data}; the setting was made for {found.dataset}."):
+        _screen.line(f"- {sentence}")
+
+
+def _list() -> None:
+    rows = [
+        (name, one.encoder, f"{one.size} px", _length(dict(one.length)), one.dataset, one.result)
+        for name in recipes.names()
+        for one in (recipes.find(name),)
+    ]
+    _screen.table(("recipe", "encoder", "size", "length", "made for", "measured here"), rows)
+
+
+def _length(length: dict[str, float]) -> str:
+    return ", ".join(f"{value:,g} {name}" for name, value in length.items())
+
+
+def _carry_out(
+    found: recipes.Reproduction, data: str, folder: Path, length: dict[str, float], labels: Path | None, seed: int
+) -> None:  # fmt: skip
+    """Train and evaluate what is not there yet in `folder`, and write its report."""
+    from nolabel import api
+    from nolabel.report.page import write_report
+    from nolabel.runs import DESCRIPTION, EVALUATION, read_rows
+
+    begun = (folder / DESCRIPTION).is_file()
+    status = json.loads((folder / DESCRIPTION).read_text())["status"] if begun else None
+    if status == "finished":
+        _screen.line(f"{folder} is trained already.")
+    else:
+        settings = {} if begun else {"recipe": asdict(found.recipe), **length}
+        api.pretrain(
+            found.method, data, out=folder, encoder=found.encoder, size=found.size, seed=seed, labels=labels,
+            options=found.options, resume=begun, **settings,
+        )  # fmt: skip
+    if not read_rows(folder / EVALUATION):
+        api.evaluate(folder, data, protocols=found.protocols, baselines=("random",), labels=labels, seed=seed)
+    _screen.line(f"The report is {write_report(folder)}.")
+
+
+def _measured(folder: Path) -> None:
+    from nolabel.runs import EVALUATION, read_description, read_rows
+
+    about = read_description(folder)
+    rows = [
+        (
+            str(row["subject"]), about["encoder"], Path(about["data"]["source"]).name, row["protocol"], row["metric"],
+            f"{100 * row['value']:.1f}",
+            "" if row["low"] is None else f"{100 * row['low']:.1f} to {100 * row['high']:.1f}",
+        )
+        for row in read_rows(folder / EVALUATION)
+        if row["metric"] in ("top1", "top5", "balanced")
+    ]  # fmt: skip
+    _screen.line("\nMeasured here")
+    headings = ("features", "encoder", "data set", "protocol", "metric", "value", "95 % interval")
+    _screen.table(headings, rows, right=("value",))
+
+
+def _published(found: recipes.Reproduction) -> None:
+    rows = [
+        (row.method, row.encoder, row.dataset, row.protocol, row.metric, f"{row.value:g}", row.source)
+        for row in found.published()
+    ]
+    _screen.line("\nPublished")
+    headings = ("method", "encoder", "data set", "protocol", "metric", "value", "source")
+    _screen.table(headings, rows, right=("value",))

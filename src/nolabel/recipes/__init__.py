@@ -1,0 +1,71 @@
+"""Published settings to run again: one file a method, each with the paper's setting and one for minutes on a processor.
+
+A file states its `Reproduction`s as constants; `rotation.PAPER` is called `rotation-paper`.
+"""
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nolabel import catalog
+from nolabel.errors import UsageError
+from nolabel.methods.base import Recipe
+from nolabel.published import Published, tables
+
+CIFAR10, IMAGENET = "CIFAR-10", "ImageNet"
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """One setting: what to train, how to measure it, and which published numbers to put it beside."""
+
+    method: str
+    encoder: str
+    size: int
+    """side of the training images in pixels"""
+    dataset: str
+    """images that the setting was made for"""
+    length: Mapping[str, float]
+    """`epochs`, `steps` or `minutes`, and its number"""
+    options: Any
+    """of the method"""
+    recipe: Recipe
+    protocols: tuple[str, ...]
+    """of `nolabel evaluate`"""
+    beside: tuple[str, ...]
+    """names of the published tables"""
+    deviations: tuple[str, ...] = ()
+    """how it differs from what was published, a sentence each"""
+    hardware: str = ""
+    """where it was run, or how long a step takes there"""
+    result: str = "not run"
+    """what was measured"""
+
+    def published(self) -> tuple[Published, ...]:
+        """The rows of the tables `beside` that this method's paper or others report of it."""
+        return tables(lambda row: row.table in self.beside and row.implements == self.method)
+
+
+def names() -> tuple[str, ...]:
+    """All reproductions, method by method in alphabetical order."""
+    files = sorted(file.stem for file in Path(__file__).parent.glob("[a-z]*.py"))
+    return tuple(f"{stem.replace('_', '-')}-{name}" for stem in files for name in _settings(stem))
+
+
+def find(name: str) -> Reproduction:
+    """The reproduction called `name`.
+
+    Raises:
+        UsageError: there is none; the nearest is named.
+    """
+    stem, _, setting = name.replace("_", "-").rpartition("-")
+    if name.replace("_", "-") not in names():
+        raise UsageError(catalog.unknown("recipe", name, names()))
+    return _settings(stem.replace("-", "_"))[setting]
+
+
+def _settings(stem: str) -> dict[str, Reproduction]:
+    module = importlib.import_module(f"{__name__}.{stem}")
+    return {key.lower(): value for key, value in vars(module).items() if isinstance(value, Reproduction)}

@@ -1,0 +1,21 @@
+"""Context prediction again: `nolabel reproduce context-prediction-paper DATA`, `... context-prediction-scaled DATA`.
+
+Paper (section 3.1 and the released code): patches of 96 px, AlexNet with late fusion, ImageNet for four weeks of a GPU.
+Scaled: patches of 12 px, `resnet10`, ten minutes on two cores. The published rows are detection and normals on PASCAL
+and NYU, which are not measured here: they stand apart.
+"""
+
+from nolabel.methods.context_prediction import PAPER_IMAGENET, ContextPrediction, ContextPredictionOptions
+from nolabel.recipes import CIFAR10, IMAGENET, Reproduction
+
+_BESIDE = ("Context Prediction detection", "Context Prediction normals", "Split-brain linear")
+PAPER = Reproduction(
+    method="context_prediction", encoder="alexnet_context", size=387, dataset=IMAGENET, length={"epochs": 80},
+    options=PAPER_IMAGENET[0], recipe=PAPER_IMAGENET[1], protocols=("linear", "discovery"), beside=_BESIDE,
+    deviations=("A linear probe and clusters of patches are measured; the paper's table is detection on PASCAL.",),
+)  # fmt: skip
+SCALED = Reproduction(
+    method="context_prediction", encoder="resnet10", size=32, dataset=CIFAR10, length={"minutes": 10},
+    options=ContextPredictionOptions(), recipe=ContextPrediction.recipe, protocols=("linear", "knn"), beside=_BESIDE,
+    deviations=("resnet10 on patches of 12 px of images of 32 px.",),
+)  # fmt: skip

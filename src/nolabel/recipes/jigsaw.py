@@ -1,0 +1,20 @@
+"""Jigsaw again: `nolabel reproduce jigsaw-paper DATA`, `nolabel reproduce jigsaw-scaled DATA`.
+
+Paper (section 4 and the released solver): nine tiles of 64 px, 1000 orders, the context-free net, ImageNet, 350,000
+steps. Scaled: four tiles, `resnet10`, ten minutes on two cores.
+"""
+
+from nolabel.methods.jigsaw import PAPER_IMAGENET, Jigsaw, JigsawOptions
+from nolabel.recipes import CIFAR10, IMAGENET, Reproduction
+
+_BESIDE = ("Jigsaw ImageNet", "Jigsaw PASCAL", "Split-brain linear")
+PAPER = Reproduction(
+    method="jigsaw", encoder="alexnet_jigsaw", size=255, dataset=IMAGENET, length={"steps": 350_000},
+    options=PAPER_IMAGENET[0], recipe=PAPER_IMAGENET[1], protocols=("linear",), beside=_BESIDE,
+    deviations=("A linear probe is measured; the paper trains the upper layers again, and detects on PASCAL.",),
+)  # fmt: skip
+SCALED = Reproduction(
+    method="jigsaw", encoder="resnet10", size=32, dataset=CIFAR10, length={"minutes": 10},
+    options=JigsawOptions(), recipe=Jigsaw.recipe, protocols=("linear", "knn"), beside=_BESIDE,
+    deviations=("resnet10 on 2 x 2 tiles (24 orders) of images of 32 px.",),
+)  # fmt: skip

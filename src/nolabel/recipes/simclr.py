@@ -1,0 +1,27 @@
+"""SimCLR again: `nolabel reproduce simclr-paper cifar10.zip`, `nolabel reproduce simclr-scaled cifar10.zip`.
+
+Paper (appendix B.9): ResNet-50 with the small stem on CIFAR-10, LARS, batches of 1024, 1000 epochs, linear probe.
+`imagenet` (section 2.3): ResNet-50 at 224 px, batches of 4096, 100 epochs. Scaled: `resnet10`, ten minutes on two
+cores.
+"""
+
+from nolabel.methods.simclr import PAPER_CIFAR10, PAPER_IMAGENET, SimCLR, SimCLROptions
+from nolabel.recipes import CIFAR10, Reproduction
+from nolabel.recipes import IMAGENET as IMAGENET_DATA
+
+PAPER = Reproduction(
+    method="simclr", encoder="resnet50", size=32, dataset=CIFAR10, length={"epochs": 1000},
+    options=PAPER_CIFAR10[0], recipe=PAPER_CIFAR10[1], protocols=("linear",), beside=("solo-learn", "lightly CIFAR-10"),
+)  # fmt: skip
+IMAGENET = Reproduction(
+    method="simclr", encoder="resnet50", size=224, dataset=IMAGENET_DATA, length={"epochs": 100},
+    options=PAPER_IMAGENET[0], recipe=PAPER_IMAGENET[1], protocols=("linear",),
+    beside=("SimCLR Table 6", "SimCLR Table 7"),
+)  # fmt: skip
+SCALED = Reproduction(
+    method="simclr", encoder="resnet10", size=32, dataset=CIFAR10, length={"minutes": 10},
+    options=SimCLROptions(), recipe=SimCLR.recipe, protocols=("linear", "knn"), beside=("solo-learn", "lightly CIFAR-10"),
+    deviations=(
+        "resnet10 with a frozen whitened stem, views growing along the run, four views of 32 images, AdamW.",
+    ),
+)  # fmt: skip

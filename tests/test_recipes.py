@@ -1,0 +1,96 @@
+"""Recipes: each names what exists, trains its method, and `nolabel reproduce` runs it and stops in one sentence."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from cli_helpers import one_line, write_images
+from conftest import Say
+from small import smooth_images
+
+from nolabel import catalog, recipes
+from nolabel.data.store import ImageStore
+from nolabel.encoders.base import build
+from nolabel.methods.base import DataInfo, Method, Recipe
+from nolabel.seeds import generator
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_a_recipe_names_what_exists(name: str) -> None:
+    found = recipes.find(name)
+    kind = catalog.load("methods", found.method, Method)
+    assert isinstance(found.options, kind.Options)
+    assert isinstance(found.recipe, Recipe)
+    assert name.startswith(found.method.replace("_", "-"))
+    with torch.device("meta"):
+        build(found.encoder, kind.encoder_size(found.options, DataInfo(4, found.size)))
+    assert found.protocols
+    assert set(found.protocols) <= set(catalog.names("evaluation"))
+    assert list(found.length) in (["epochs"], ["steps"], ["minutes"])
+    assert {row.table for row in found.published()}
+    assert all(row.implements == found.method for row in found.published())
+
+
+def test_every_method_has_the_papers_setting_and_a_scaled_one() -> None:
+    wanted = {f"{name.replace('_', '-')}-{s}" for name in catalog.names("methods") for s in ("paper", "scaled")}
+    assert wanted <= set(recipes.names())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [name for name in recipes.names() if not name.endswith("-scaled")])
+def test_the_papers_setting_takes_a_step(name: str) -> None:
+    found = recipes.find(name)
+    kind = catalog.load("methods", found.method, Method)
+    options = found.options
+    if found.method == "exemplar":
+        options = dataclasses.replace(options, seeds=4)
+    if getattr(options, "permutations", 0) > 24:
+        options = dataclasses.replace(options, permutations=8)
+    batch = smooth_images(4, sides=(found.size, found.size))
+    store = ImageStore.of([batch.image(i) for i in range(4)])
+    method = kind(
+        build(found.encoder, kind.encoder_size(options, DataInfo(4, found.size))), options, DataInfo(4, found.size)
+    )
+    method.prepare(store, generator(0, "prepare"))
+    views = method.views(store.batch(torch.arange(2)), method.draw(2, generator(0, "views"), 0.0))
+    loss = method(views)["loss"]
+    loss.backward()
+    assert loss.isfinite()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in method.encoder.parameters())
+
+
+def test_reproduce_lists_the_recipes(say: Say) -> None:
+    said = say("reproduce")
+    assert said.code == 0
+    assert "rotation-paper" in said.out
+    assert "not run" in said.out
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["rotation-papers", "x"], "rotation-paper"),
+        (["rotation-paper"], "needs images"),
+        (["rotation-paper", "x", "--steps", "1", "--minutes", "1"], "one of --minutes and --steps"),
+    ],
+)
+def test_wrong_use_is_one_sentence(words: list[str], said: str, say: Say) -> None:
+    found = say("reproduce", *words)
+    assert found.code == 2
+    one_line(found.err, said)
+
+
+@pytest.mark.slow
+def test_reproduce_trains_measures_and_goes_on_where_it_stopped(tmp_path: Path, say: Say) -> None:
+    data, run = write_images(tmp_path / "images"), tmp_path / "run"
+    words = ("reproduce", "rotation-scaled", data, "--steps", 2, "--out", run)
+    said = say(*words)
+    assert said.code == 0, said.err
+    assert said.out.index("Measured here") < said.out.index("Published") < said.out.index("What differs")
+    assert "2 steps instead of 10 minutes" in said.out
+    rows = (run / "evaluation.jsonl").read_text()
+    assert {json.loads(line)["subject"] for line in rows.splitlines()} >= {"rotation"}
+    assert "trained already" in say(*words).out
+    assert (run / "evaluation.jsonl").read_text() == rows

@@ -1,0 +1,100 @@
+"""Writes docs/matrix.md, which encoder each method trains at which size, by trying it: `python tools/matrix.py`."""
+
+from functools import cache
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from nolabel import catalog
+from nolabel.data.store import ImageStore
+from nolabel.errors import NolabelError
+from nolabel.methods.base import DataInfo, Method
+from nolabel.seeds import generator
+from nolabel.training.asked import plain_values
+from nolabel.training.budget import Budget, kinds_of_step
+from nolabel.training.optim import build_optimizer
+from nolabel.training.step import ViewSource
+from nolabel.training.work import Work, build_method
+
+PAGE = Path(__file__).parents[1] / "docs" / "matrix.md"
+ENCODERS = ("resnet10", "resnet18", "resnet50", "nin3", "nin4", "alexnet", "timm:resnet10t", "timm:mobilenetv3_small_050")
+SIZES = (32, 96, 128)
+IMAGES = 2
+
+
+def refusal(name: str, encoder: str, size: int) -> str | None:
+    """Why method `name` does not train `encoder` on images of `size` px; None where it does.
+
+    It does where a step of each kind of a run (the smallest and the largest views) has a finite loss and moves the
+    encoder.
+
+    Raises:
+        AssertionError: the loss is not finite, or the encoder did not change.
+    """
+    store, kind = images(size), catalog.load("methods", name, Method)
+    options = kind.Options()
+    recipe = kind.recipe_for(options, DataInfo(len(store), size))
+    work = Work(
+        name, plain_values(options), recipe, encoder, size, 0, None, "32-true", False, False, Budget(steps=1), 1
+    )  # fmt: skip
+    try:
+        method = build_method(work, store)
+        method.prepare(store, generator(0, "prepare"))
+    except NolabelError as error:
+        return str(error)
+    source, optimizer = ViewSource(method, store, IMAGES, 0, False), build_optimizer(method, recipe)
+    before = [value.detach().clone() for value in method.encoder.parameters()]
+    for step, (progress, _) in enumerate(kinds_of_step(method)):
+        found = method(source.views(step, progress))
+        assert all(value.isfinite().all() for value in found.values()), f"not finite: {found}"
+        optimizer.zero_grad()
+        sum(found[key] for key in ("loss", "adversary_loss") if key in found).backward()
+        optimizer.step()
+    after = method.encoder.parameters()
+    assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True)), "the encoder stayed as it was"
+    return None
+
+
+@cache
+def images(size: int) -> ImageStore:
+    """Four smooth random images, each a little larger than `size`."""
+    coarse = torch.rand(4, 3, 6, 6, generator=generator(0, "matrix", size))
+    fine = F.interpolate(coarse, (size + 8, size + 4), mode="bicubic", align_corners=True).clamp(0, 1)
+    return ImageStore.of(list((fine * 255).byte()))
+
+
+def page(answers: dict[tuple[str, str, int], str | None]) -> str:
+    """The page from (method, encoder, size) -> refusal: a table for each size, then the reasons."""
+    methods = catalog.names("methods")
+    reasons: dict[str, int] = {}
+    parts = [
+        "# Which method trains which encoder, at which size\n\n"
+        "Written by `python tools/matrix.py`, which takes training steps of every combination on two images, at the "
+        "sides of the views that a run begins and ends with: yes, or refused with the reason below. Tiles and patches "
+        "are each method's defaults at that size. `tests/test_matrix.py` holds the page true.\n"
+    ]
+    for size in SIZES:
+        lines = [
+            f"## {size} px\n",
+            "| encoder | " + " | ".join(name.replace("_", " ") for name in methods) + " |",
+            "| --- " * (len(methods) + 1) + "|",
+        ]
+        for encoder in ENCODERS:
+            given = [answers[name, encoder, size] for name in methods]
+            cells = ["yes" if a is None else f"no ({reasons.setdefault(a, len(reasons) + 1)})" for a in given]
+            lines.append(f"| `{encoder}` | {' | '.join(cells)} |")
+        parts.append("\n".join(lines) + "\n")
+    if reasons:
+        parts.append("## Reasons\n\n" + "\n".join(f"{i}. {reason}" for reason, i in reasons.items()) + "\n")
+    return "\n".join(parts)
+
+
+def every() -> dict[tuple[str, str, int], str | None]:
+    """The answer for every combination."""
+    methods = catalog.names("methods")
+    return {(m, e, s): refusal(m, e, s) for s in SIZES for e in ENCODERS for m in methods}
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(every()))
