@@ -6,15 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from cli_helpers import one_line, write_images
-from conftest import Say
-from small import smooth_images
 
+from cli_helpers import Say, one_line
 from nolabel import catalog, recipes
 from nolabel.data.store import ImageStore
 from nolabel.encoders.base import build
 from nolabel.methods.base import DataInfo, Method, Recipe
 from nolabel.seeds import generator
+from small import smooth_images
 
 
 @pytest.mark.parametrize("name", recipes.names())
@@ -34,7 +33,9 @@ def test_a_recipe_names_what_exists(name: str) -> None:
 
 
 def test_every_method_has_the_papers_setting_and_a_scaled_one() -> None:
-    wanted = {f"{name.replace('_', '-')}-{s}" for name in catalog.names("methods") for s in ("paper", "scaled")}
+    wanted = {
+        f"{name.replace('_', '-')}-{s}" for name in catalog.names("methods") for s in ("paper", "scaled")
+    }
     assert wanted <= set(recipes.names())
 
 
@@ -51,7 +52,9 @@ def test_the_papers_setting_takes_a_step(name: str) -> None:
     batch = smooth_images(4, sides=(found.size, found.size))
     store = ImageStore.of([batch.image(i) for i in range(4)])
     method = kind(
-        build(found.encoder, kind.encoder_size(options, DataInfo(4, found.size))), options, DataInfo(4, found.size)
+        build(found.encoder, kind.encoder_size(options, DataInfo(4, found.size))),
+        options,
+        DataInfo(4, found.size),
     )
     method.prepare(store, generator(0, "prepare"))
     views = method.views(store.batch(torch.arange(2)), method.draw(2, generator(0, "views"), 0.0))
@@ -62,35 +65,37 @@ def test_the_papers_setting_takes_a_step(name: str) -> None:
 
 
 def test_reproduce_lists_the_recipes(say: Say) -> None:
-    said = say("reproduce")
-    assert said.code == 0
-    assert "rotation-paper" in said.out
-    assert "not run" in said.out
+    code, out, _ = say("reproduce")
+    assert code == 0
+    assert "rotation-paper" in out
+    assert "not run" in out
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "named"),
     [
         (["rotation-papers", "x"], "rotation-paper"),
         (["rotation-paper"], "needs images"),
         (["rotation-paper", "x", "--steps", "1", "--minutes", "1"], "one of --minutes and --steps"),
     ],
 )
-def test_wrong_use_is_one_sentence(words: list[str], said: str, say: Say) -> None:
-    found = say("reproduce", *words)
-    assert found.code == 2
-    one_line(found.err, said)
+def test_wrong_use_is_one_sentence(words: list[str], named: str, say: Say) -> None:
+    code, _, err = say("reproduce", *words)
+    assert code == 2
+    one_line(err, named)
 
 
 @pytest.mark.slow
-def test_reproduce_trains_measures_and_goes_on_where_it_stopped(tmp_path: Path, say: Say) -> None:
-    data, run = write_images(tmp_path / "images"), tmp_path / "run"
-    words = ("reproduce", "rotation-scaled", data, "--steps", 2, "--out", run)
-    said = say(*words)
-    assert said.code == 0, said.err
-    assert said.out.index("Measured here") < said.out.index("Published") < said.out.index("What differs")
-    assert "2 steps instead of 10 minutes" in said.out
+def test_reproduce_trains_measures_and_goes_on_where_it_stopped(
+    small_images: Path, tmp_path: Path, say: Say
+) -> None:
+    run = tmp_path / "run"
+    words = ("reproduce", "rotation-scaled", small_images, "--steps", 2, "--out", run)
+    code, out, err = say(*words)
+    assert code == 0, err
+    assert out.index("Measured here") < out.index("Published") < out.index("What differs")
+    assert "2 steps instead of 10 minutes" in out
     rows = (run / "evaluation.jsonl").read_text()
     assert {json.loads(line)["subject"] for line in rows.splitlines()} >= {"rotation"}
-    assert "trained already" in say(*words).out
+    assert "trained already" in say(*words)[1]
     assert (run / "evaluation.jsonl").read_text() == rows

@@ -18,7 +18,16 @@ from nolabel.training.step import ViewSource
 from nolabel.training.work import Work, build_method
 
 PAGE = Path(__file__).parents[1] / "docs" / "matrix.md"
-ENCODERS = ("resnet10", "resnet18", "resnet50", "nin3", "nin4", "alexnet", "timm:resnet10t", "timm:mobilenetv3_small_050")
+ENCODERS = (
+    "resnet10",
+    "resnet18",
+    "resnet50",
+    "nin3",
+    "nin4",
+    "alexnet",
+    "timm:resnet10t",
+    "timm:mobilenetv3_small_050",
+)
 SIZES = (32, 96, 128)
 IMAGES = 2
 
@@ -52,7 +61,9 @@ def refusal(name: str, encoder: str, size: int) -> str | None:
         sum(found[key] for key in ("loss", "adversary_loss") if key in found).backward()
         optimizer.step()
     after = method.encoder.parameters()
-    assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True)), "the encoder stayed as it was"
+    assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True)), (
+        "the encoder stayed as it was"
+    )
     return None
 
 

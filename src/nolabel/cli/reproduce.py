@@ -34,7 +34,9 @@ def reproduce(
         return _list()
     found = recipes.find(recipe)
     if data is None:
-        raise UsageError(f"{recipe} needs images: give a folder, .zip or .tar after it (made for {found.dataset}).")
+        raise UsageError(
+            f"{recipe} needs images: give a folder, .zip or .tar after it (made for {found.dataset})."
+        )
     if minutes is not None and steps is not None:
         raise UsageError("The length of a run is one of --minutes and --steps, but both were given.")
     asked = {name: value for name, value in (("minutes", minutes), ("steps", steps)) if value is not None}
@@ -44,7 +46,11 @@ def reproduce(
     _published(found)
     _screen.line("\nWhat differs from the published setting:")
     shorter = (f"Length: {_length(asked)} instead of {_length(dict(found.length))}.",) if asked else ()
-    for sentence in (*found.deviations, *shorter, f"Images: {data}; the setting was made for {found.dataset}."):
+    for sentence in (
+        *found.deviations,
+        *shorter,
+        f"Images: {data}; the setting was made for {found.dataset}.",
+    ):
         _screen.line(f"- {sentence}")
 
 

@@ -1,4 +1,4 @@
-"""Context encoder again: `nolabel reproduce context-encoder-paper DATA`, `nolabel reproduce context-encoder-scaled DATA`.
+"""Context encoder again: `nolabel reproduce context-encoder-paper DATA`, `... context-encoder-scaled DATA`.
 
 Paper (section 4.2): AlexNet at 227 px, random regions, squared error alone, ImageNet. `pictures` (section 4.1): the
 inpainting net at 128 px with its adversary. Scaled: `resnet10` at 32 px, ten minutes on two cores.

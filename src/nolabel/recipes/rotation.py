@@ -17,7 +17,8 @@ PAPER = Reproduction(
 )  # fmt: skip
 IMAGENET = Reproduction(
     method="rotation", encoder="alexnet", size=224, dataset=IMAGENET_DATA, length={"epochs": 30},
-    options=PAPER_IMAGENET[0], recipe=PAPER_IMAGENET[1], protocols=("linear",), beside=("RotNet Table 4", "RotNet Table 5"),
+    options=PAPER_IMAGENET[0], recipe=PAPER_IMAGENET[1], protocols=("linear",),
+    beside=("RotNet Table 4", "RotNet Table 5"),
 )  # fmt: skip
 SCALED = Reproduction(
     method="rotation", encoder="resnet10", size=32, dataset=CIFAR10, length={"minutes": 10},

@@ -20,7 +20,8 @@ IMAGENET = Reproduction(
 )  # fmt: skip
 SCALED = Reproduction(
     method="simclr", encoder="resnet10", size=32, dataset=CIFAR10, length={"minutes": 10},
-    options=SimCLROptions(), recipe=SimCLR.recipe, protocols=("linear", "knn"), beside=("solo-learn", "lightly CIFAR-10"),
+    options=SimCLROptions(), recipe=SimCLR.recipe, protocols=("linear", "knn"),
+    beside=("solo-learn", "lightly CIFAR-10"),
     deviations=(
         "resnet10 with a frozen whitened stem, views growing along the run, four views of 32 images, AdamW.",
     ),
