@@ -1,7 +1,12 @@
-"""The verdict over several methods, from rows alone, and the pairing of runs on the same images."""
+"""The verdict over several methods, from rows alone; and a whole comparison, which goes on where it stopped."""
 
 from pathlib import Path
 
+import pytest
+
+import nolabel
+from cli_helpers import Say, one_line
+from nolabel.errors import UsageError
 from nolabel.report.comparison import compared
 from nolabel.report.records import Record, Row
 
@@ -53,3 +58,38 @@ def test_a_baseline_that_does_as_well_is_named() -> None:
 
 def test_runs_without_an_accuracy_give_no_verdict() -> None:
     assert compared([Record(Path("x"), {"method": "simclr"}, [], (), ())]).tone == "unknown"
+
+
+@pytest.mark.slow
+def test_a_comparison_goes_on_where_it_stopped_and_takes_one_method_more(
+    small_images: Path, tmp_path: Path
+) -> None:
+    asked = {
+        "minutes": 0.03,
+        "protocols": ("knn",),
+        "baselines": ("random", "pixels"),
+        "out": tmp_path / "all",
+    }
+    first = nolabel.compare(str(small_images), methods=("rotation",), **asked)
+    weights = (first.runs[0] / "encoder.safetensors").read_bytes()
+    told: list[str] = []
+    both = nolabel.compare(str(small_images), methods=("rotation", "simclr"), say=told.append, **asked)
+    assert [run.name for run in both.runs] == ["rotation", "simclr"]
+    assert "trained already" in told
+    assert (both.runs[0] / "encoder.safetensors").read_bytes() == weights
+    assert both.report.is_file()
+    assert both.title
+    assert both.sentences
+    rows = (both.runs[0] / "evaluation.jsonl").read_text()
+    assert '"against": "simclr"' in rows
+    with pytest.raises(UsageError, match="other settings"):
+        nolabel.compare(str(small_images), methods=("rotation",), **(asked | {"minutes": 1.0}))
+
+
+def test_an_unknown_method_of_a_comparison_is_one_sentence(
+    small_images: Path, tmp_path: Path, say: Say
+) -> None:
+    code, _, err = say("compare", small_images, "--methods", "rotatoin", "--out", tmp_path / "none")
+    assert code == 2
+    one_line(err, "rotation")
+    assert not (tmp_path / "none").exists()

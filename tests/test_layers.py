@@ -16,7 +16,7 @@ ORDER = (
     ("training",),
     ("evaluation",),
     ("published", "report"),
-    ("recipes", "api", "pretext", "studies"),
+    ("recipes", "api", "pretext", "studies", "comparison"),
     ("cli", "__main__"),
 )
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}

@@ -17,7 +17,7 @@ SOURCES = sorted(path for top in ("src", "benchmarks", "tests") for path in (ROO
 
 
 def test_the_public_names() -> None:
-    assert sorted(nolabel.__all__) == ["ImageStore", "evaluate", "load_encoder", "pretrain"]
+    assert sorted(nolabel.__all__) == ["ImageStore", "compare", "evaluate", "load_encoder", "pretrain"]
     for name in nolabel.__all__:
         assert getattr(nolabel, name).__doc__, f"nolabel.{name} has no docstring"
 
@@ -30,6 +30,7 @@ def test_the_commands() -> None:
             "evaluate",
             "compare",
             "transfer",
+            "reproduce",
             "check-pretext",
             "study",
             "gallery",

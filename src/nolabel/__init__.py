@@ -6,9 +6,10 @@ if TYPE_CHECKING:
     from nolabel.api import evaluate as evaluate
     from nolabel.api import load_encoder as load_encoder
     from nolabel.api import pretrain as pretrain
+    from nolabel.comparison import compare as compare
     from nolabel.data.store import ImageStore as ImageStore
 
-__all__ = ["ImageStore", "evaluate", "load_encoder", "pretrain"]
+__all__ = ["ImageStore", "compare", "evaluate", "load_encoder", "pretrain"]
 
 
 def __getattr__(name: str) -> Any:
@@ -19,6 +20,10 @@ def __getattr__(name: str) -> Any:
         from nolabel.data.store import ImageStore
 
         return ImageStore
+    if name == "compare":
+        from nolabel.comparison import compare
+
+        return compare
     from nolabel import api
 
     return getattr(api, name)

@@ -1,0 +1,137 @@
+"""`nolabel.compare`: methods at equal minutes on one encoder, beside baselines, and a verdict."""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from nolabel import api, catalog
+from nolabel.data.store import ImageStore
+from nolabel.errors import UsageError
+from nolabel.evaluation import baselines as known
+from nolabel.evaluation.compare import measure, pair_up
+from nolabel.methods.base import Method
+from nolabel.report.comparison import compared
+from nolabel.report.page import write_comparison, write_report
+from nolabel.report.records import BASELINES, read_record
+from nolabel.runs import DESCRIPTION, read_description, write_atomically
+
+SETTINGS = "compare.json"
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison found."""
+
+    runs: tuple[Path, ...]
+    """folder of each method's run, with its `evaluation.jsonl`"""
+    left_out: dict[str, str]
+    """method -> why it was not trained"""
+    title: str
+    """the verdict in a line"""
+    sentences: tuple[str, ...]
+    report: Path
+    """the page that shows it"""
+
+
+@contextmanager
+def _no_bar(text: str) -> Iterator[Callable[[int, int], None]]:
+    yield lambda done, total: None
+
+
+def compare(
+    data: str, *, minutes: float = 10.0, methods: Sequence[str] | None = None,
+    protocols: Sequence[str] = ("linear", "knn"), baselines: Sequence[str] = known.DEFAULT, encoder: str = "resnet10",
+    size: int | None = None, labels: Path | None = None, seed: int = 0, out: str | Path | None = None,
+    pretrain: Callable[..., Any] = api.pretrain, say: Callable[[str], object] = lambda text: None,
+    counting: Callable[[str], AbstractContextManager[Callable[[int, int], None]]] = _no_bar,
+) -> Comparison:  # fmt: skip
+    """Pretrain several methods for equal minutes on labelled images, measure them, and say which to take.
+
+    Called again with the same `out` it goes on where it stopped; methods may be added.
+
+    Args:
+        data: labelled images, as for `pretrain`.
+        minutes: of training for each method.
+        methods: names or files; None: all.
+        protocols, baselines, labels, seed: as for `evaluate`. encoder, size: as for `pretrain`.
+        out: folder of the comparison; None: `runs/compare-NAME`.
+        pretrain: called as `nolabel.pretrain` for each method.
+        say: told in a line what is done. counting: of a text, a context whose calls with (done, in all) move a bar.
+
+    Raises:
+        UsageError: an unknown method, a folder with another comparison, or no method can train the encoder.
+        DataError: labels that allow no evaluation.
+    """
+    names = [name if "." in name else name.replace("-", "_") for name in methods or catalog.names("methods")]
+    for name in names:
+        catalog.load("methods", name, Method)
+    folder = Path(out) if out else Path("runs") / f"compare-{Path(data).stem}"
+    _same_settings(folder, {"data": data, "minutes": minutes, "encoder": encoder, "size": size, "seed": seed})
+    left_out: dict[str, str] = {}
+    for name in names:
+        say(f"\n--- {name.replace('_', ' ')} ---")
+        try:
+            _trained(folder / Path(name).stem, say, pretrain, method=name, data=data, minutes=minutes,
+                     encoder=encoder, size=size, labels=labels, seed=seed)  # fmt: skip
+        except UsageError as error:
+            left_out[name] = str(error)
+            say(f"Left out: {error}")
+    runs = [folder / Path(name).stem for name in names if name not in left_out]
+    if not runs:
+        raise UsageError(
+            "None of the methods can train this encoder at this size: choose another --size or --encoder."
+        )
+    side = read_description(runs[0])["data"]["opened_at"]
+    store = ImageStore.open(data, size=side, labels=labels)
+    for place in runs:
+        # Baselines without a network are the same for all; random weights start as each method does.
+        own = tuple(one for one in baselines if one not in BASELINES or place is runs[0])
+        with counting(f"Measuring {place.name}") as bar:
+            _measured(place, store, bar, protocols=protocols, baselines=own, seed=seed)
+    pair_up(runs, store, seed)
+    for place in runs:
+        write_report(place)
+    page = write_comparison(runs, folder / "report.html")
+    verdict = compared([read_record(place) for place in runs])
+    return Comparison(tuple(runs), left_out, verdict.title, tuple(verdict.sentences), page)
+
+
+def _trained(
+    place: Path,
+    say: Callable[[str], object],
+    pretrain: Callable[..., Any],
+    *,
+    minutes: float,
+    **settings: Any,
+) -> None:
+    """A finished run in `place`: begun, gone on with, or there already."""
+    status = read_description(place)["status"] if (place / DESCRIPTION).is_file() else None
+    if status is None:
+        pretrain(out=place, minutes=minutes, **settings)
+    elif status != "finished":
+        pretrain(out=place, resume=True, **settings)
+    else:
+        say("trained already")
+
+
+def _measured(place: Path, store: ImageStore, bar: Callable[[int, int], None], **asked: Any) -> None:
+    measure(place, store, progress=lambda what, done, total: bar(done, total), **asked)
+
+
+def _same_settings(folder: Path, settings: dict[str, object]) -> None:
+    """Keep the settings of a new comparison; raise UsageError where `folder` holds one with others."""
+    path = folder / SETTINGS
+    if path.is_file():
+        held = json.loads(path.read_text())
+        if held != settings:
+            raise UsageError(
+                f"{folder} holds a comparison with other settings ({held}): choose another --out."
+            )
+        return
+    if folder.exists() and any(folder.iterdir()):
+        raise UsageError(f"{folder} is not empty: choose another --out.")
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, json.dumps(settings, indent=2) + "\n")

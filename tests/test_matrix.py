@@ -1,0 +1,66 @@
+"""Every method trains every encoder at every size: a step is taken, and docs/matrix.md says so."""
+
+import importlib.util
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from nolabel import catalog
+
+ROOT = Path(__file__).parents[1]
+METHODS = catalog.names("methods")
+
+
+def _tool() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("matrix", ROOT / "tools" / "matrix.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+matrix = _tool()
+CORE = [(e, 96) for e in ("resnet10", "resnet18", "nin3", "timm:mobilenetv3_small_050")]
+REST = [(e, size) for e in matrix.ENCODERS for size in matrix.SIZES if (e, size) not in CORE]
+
+
+def written(method: str, encoder: str, size: int) -> bool:
+    """Whether the page has yes for this combination."""
+    table = (ROOT / "docs" / "matrix.md").read_text().split(f"## {size} px\n")[1].split("\n## ")[0]
+    head, *rows = [
+        [cell.strip() for cell in line.split("|")[1:-1]] for line in table.strip().splitlines() if "|" in line
+    ]
+    row = next(row for row in rows if row[0] == f"`{encoder}`")
+    return row[head.index(method.replace("_", " "))] == "yes"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("encoder", "size"), CORE)
+@pytest.mark.parametrize("method", METHODS)
+def test_the_core_has_no_gap(method: str, encoder: str, size: int) -> None:
+    assert matrix.refusal(method, encoder, size) is None
+    assert written(method, encoder, size)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("encoder", "size"), REST)
+def test_the_page_is_true_of_the_rest(encoder: str, size: int) -> None:
+    turn = (matrix.ENCODERS.index(encoder) + matrix.SIZES.index(size)) % len(METHODS)
+    for method in (METHODS[turn], METHODS[turn - 3]):
+        assert (matrix.refusal(method, encoder, size) is None) == written(method, encoder, size)
+
+
+def test_the_page_lists_every_method_encoder_and_size() -> None:
+    for method in METHODS:
+        for encoder in matrix.ENCODERS:
+            for size in matrix.SIZES:
+                written(method, encoder, size)
+
+
+def test_what_cannot_be_trained_is_refused_with_the_reason() -> None:
+    reason = matrix.refusal("simclr", "timm:inception_v3", 32)
+    assert reason is not None
+    assert "px" in reason
+    assert reason.endswith(".")
