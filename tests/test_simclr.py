@@ -159,7 +159,7 @@ def test_batchnorm_leaks_the_pair_only_in_micro_batches() -> None:
 
     def last_losses(views_per_forward: int) -> float:
         torch.manual_seed(0)
-        method = simclr(8, head="mlp2", views=2, temperature=0.5)
+        method = simclr(8, head="mlp2", views=2, sizes=(1.0,), size_changes=(), temperature=0.5)
         optimizer = torch.optim.AdamW(method.parameters(), 3e-3)
         losses = []
         for step in range(steps):
