@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 import torch
 
+from nolabel.data.store import ImageStore
 from nolabel.encoders.base import Encoder
 from nolabel.errors import RunError
 from nolabel.training import budget, health
 from nolabel.training.budget import Budget
 from nolabel.training.progress import describe
-from toys import fit_toy, toy_run, toy_store
+from toys import Toy, fit_toy, toy_run, toy_store
 
 
 def test_a_run_leaves_its_log_two_checkpoints_and_an_encoder(tmp_path: Path) -> None:
@@ -38,6 +39,19 @@ def test_a_run_leaves_its_log_two_checkpoints_and_an_encoder(tmp_path: Path) -> 
     assert outcome.steps == 10
     assert not outcome.interrupted
     assert not list(tmp_path.rglob("*.tmp"))
+
+
+def test_held_out_images_are_of_the_whole_split_not_of_its_first_class(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Toy, "held_out", lambda self, views: {"light": views["first"].mean().item()})
+    black_then_white = torch.arange(2).repeat_interleave(300).mul(255).to(torch.uint8)
+    images = ImageStore.of(list(black_then_white.view(-1, 1, 1, 1).expand(-1, 3, 16, 16)))
+    fit_toy(tmp_path / "run", 2, held_out=images)
+    rows = [json.loads(line) for line in (tmp_path / "run/metrics.jsonl").read_text().splitlines()]
+    light = [row["held_out/light"] for row in rows if "held_out/light" in row]
+    assert light
+    assert all(0.4 < value < 0.8 for value in light)
 
 
 def test_rows_are_logged_at_their_interval(tmp_path: Path) -> None:

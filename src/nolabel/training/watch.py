@@ -63,8 +63,9 @@ class Watch:
         sums: dict[str, float] = {}
         batches = max(1, min(count, len(self.held_out)) // size)
         method.eval()
+        order = torch.randperm(len(self.held_out), generator=generator(source.seed, "held_out", "order"))
         for batch in range(batches):
-            indices = torch.arange(batch * size, (batch + 1) * size)
+            indices = order[batch * size : (batch + 1) * size]  # stores are in order of class
             views = source.of(indices, generator(source.seed, "held_out", batch), progress)
             with self.fabric.autocast():
                 found = method.held_out(views)
