@@ -1,4 +1,4 @@
-"""`python -m benchmarks [views] [training] [knn] [probe] --data cifar10.zip`: one table, and `benchmarks.json`."""
+"""`python -m benchmarks [WHAT ...] --data cifar10.zip` (`--help` lists WHAT): one table, and `benchmarks.json`."""
 
 import argparse
 import json
@@ -40,11 +40,17 @@ def measured(what: list[str], data: str, pairs: int) -> Iterator[Row]:
         from benchmarks import probe
 
         yield from probe.rows(data, pairs)
+    if "view_cost" in what:
+        from benchmarks import view_cost
+
+        yield from view_cost.rows(pairs)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="*", default=["views", "training"], help="views, training, knn, probe")
+    parser.add_argument(
+        "what", nargs="*", default=["views", "training"], help="views, training, knn, probe, view_cost"
+    )
     parser.add_argument("--data", default="../shared/data/cifar10.zip")
     parser.add_argument("--pairs", type=int, default=10)
     parser.add_argument("--out", type=Path, default=Path("benchmarks.json"))

@@ -1,0 +1,104 @@
+"""Share of a training step that goes into building the views: every method, `resnet10`, 32 and 96 px.
+
+Drawing and building the views, and then the rest of the step (forward, backward, update) on them, are timed in turn, in
+processor time on one thread, which other programs disturb least. The sides of views that grow along a run weigh as in
+the run. Images are random, as large as they train; no view depends on what they show.
+"""
+
+import statistics
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+
+from benchmarks.pairs import Row
+from nolabel import catalog
+from nolabel.data.store import ImageStore
+from nolabel.memory import keep_freed
+from nolabel.methods.base import DataInfo, Method
+from nolabel.seeds import generator
+from nolabel.training.asked import plain_values
+from nolabel.training.budget import Budget, kinds_of_step
+from nolabel.training.optim import build_optimizer
+from nolabel.training.step import ViewSource
+from nolabel.training.work import Work, build_method
+
+MOST_IMAGES = {32: 32, 96: 8}
+"""side -> largest batch that is timed; smaller than a recipe's where a step would take long"""
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of processor time, medians over the pairs, for a mean step of the run."""
+
+    method: str
+    side: int
+    batch: int
+    views: float
+    rest: float
+    share: float
+    """of the views in the whole step: the median of the pairs"""
+    low: float
+    high: float
+    pairs: int
+
+
+def costs(pairs: int) -> Iterator[Cost]:
+    """Of each method at each side, when it is done."""
+    keep_freed()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    for side in MOST_IMAGES:
+        for name in catalog.names("methods"):
+            yield cost(name, side, pairs)
+    torch.set_num_threads(threads)
+
+
+def cost(name: str, side: int, pairs: int) -> Cost:
+    store = ImageStore.of(list(torch.randint(0, 256, (256, 3, side, side), dtype=torch.uint8)))
+    kind = catalog.load("methods", name, Method)
+    options = kind.Options()
+    recipe = kind.recipe_for(options, DataInfo(len(store), side))
+    work = Work(name, plain_values(options), recipe, "resnet10", side, 0, None, "32-true", False, False,
+                Budget(steps=1), 1)  # fmt: skip
+    method = build_method(work, store)
+    method.prepare(store, generator(0, "prepare"))
+    batch = min(recipe.batch_size, MOST_IMAGES[side])
+    source, optimizer = (
+        ViewSource(method, store, batch, 0, channels_last=False),
+        build_optimizer(method, recipe),
+    )
+    kinds = kinds_of_step(method)
+
+    def pair(step: int) -> tuple[float, float]:
+        views_time = rest_time = 0.0
+        for progress, weight in kinds:
+            start = time.process_time()
+            with torch.no_grad():
+                views = source.views(step, progress)
+            made = time.process_time()
+            optimizer.zero_grad()
+            found = method(views)
+            sum(found[key] for key in ("loss", "adversary_loss") if key in found).backward()
+            optimizer.step()
+            views_time += weight * (made - start)
+            rest_time += weight * (time.process_time() - made)
+        return views_time, rest_time
+
+    pair(0)
+    times = [pair(step) for step in range(1, pairs + 1)]
+    shares = [views / (views + rest) for views, rest in times]
+    return Cost(
+        name, side, batch, statistics.median(v for v, _ in times), statistics.median(r for _, r in times),
+        statistics.median(shares), min(shares), max(shares), pairs,
+    )  # fmt: skip
+
+
+def rows(pairs: int) -> Iterator[Row]:
+    """As rows of the table, whose ratio is the share of the views in the time of the step."""
+    for c in costs(pairs):
+        yield Row(
+            f"views in a step, {c.method}, {c.side} px, {c.batch} images", "views alone", "whole step",
+            c.batch / c.views, c.batch / (c.views + c.rest), c.share, c.low, c.high, c.pairs, "images/s",
+        )  # fmt: skip
