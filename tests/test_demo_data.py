@@ -1,10 +1,13 @@
 """The demo data: real photographs, the same every time, and not to be solved by colour or raw pixels."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+import nolabel
 from nolabel.data import demo
 from nolabel.data.demo import demo_store
 from nolabel.data.store import ImageStore
@@ -60,3 +63,16 @@ def test_neither_raw_pixels_nor_a_colour_histogram_reach_70_percent(store: Image
         values = StandardScaler().fit(features[train].numpy()).transform(features.numpy())
         for model in (LogisticRegression(C=0.01, max_iter=500, tol=0.1), KNeighborsClassifier(5)):
             assert model.fit(values[train], labels[train]).score(values[~train], labels[~train]) < 0.7
+
+
+@pytest.mark.slow
+def test_self_supervision_beats_random_features_which_stay_below_70_percent(
+    store: ImageStore, tmp_path: Path
+) -> None:
+    run = nolabel.pretrain("simclr", store, steps=100, out=tmp_path / "run", progress=False)
+    found = nolabel.evaluate(run.folder, store, protocols=("knn",), baselines=("random",))
+    top1 = {row.subject: row.value for row in found if row.metric == "top1"}
+    (gain,) = (row for row in found if row.metric == "top1_difference")
+    assert top1["random:resnet10+whitened"] < 0.7
+    assert gain.value > 0.02
+    assert gain.setting["p"] < 0.05
