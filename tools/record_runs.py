@@ -19,6 +19,12 @@ COLUMNS = (
 )  # fmt: skip
 
 
+TELLING = (
+    "loss", "constant_loss", "accuracy", "acc_all", "psnr", "constant_psnr", "ab_error", "active", "ratio",
+)  # fmt: skip
+"""what the table shows of the task's answers; the rows hold all of them"""
+
+
 def row_of(run: Path) -> dict[str, Any]:
     """What is kept of a run: how it was trained, how well it solved its task, and its top-1 rows."""
     about = json.loads((run / DESCRIPTION).read_text())
@@ -57,7 +63,7 @@ def _task(row: dict[str, Any]) -> str:
     """The task's own answers in words: numbers as they were logged, chance in brackets where there is one."""
     said = []
     for name, value in row["held_out"].items():
-        if name != "images":
+        if name in TELLING:
             chance = (row["chance"] or {}).get(name)
             said.append(f"{name} {value:.4g}" + (f" (chance {chance:.3g})" if chance is not None else ""))
     return ", ".join(said)
