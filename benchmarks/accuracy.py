@@ -13,7 +13,7 @@ from pathlib import Path
 
 from benchmarks.pairs import machine
 from nolabel import evaluate
-from nolabel.runs import read_rows
+from nolabel.runs import read_rows, status_of
 
 
 def command(arm: str, data: str, folder: Path, minutes: float, seed: int) -> list[str]:
@@ -26,15 +26,11 @@ def command(arm: str, data: str, folder: Path, minutes: float, seed: int) -> lis
 
 def measure(arm: str, data: str, folder: Path, minutes: float, seed: int, baselines: tuple[str, ...]) -> None:
     """Train and evaluate what is not there yet."""
-    if not (folder / "encoder.json").is_file() or _unfinished(folder):
+    # lightly's arm writes an encoder and no description of a run
+    if not (folder / "encoder.json").is_file() or status_of(folder) not in (None, "finished"):
         subprocess.run(command(arm, data, folder, minutes, seed), check=True)
     if not read_rows(folder / "evaluation.jsonl"):
         evaluate(folder, data, protocols=("linear", "knn"), baselines=baselines)
-
-
-def _unfinished(folder: Path) -> bool:
-    run = folder / "run.json"
-    return run.is_file() and json.loads(run.read_text()).get("status") != "finished"
 
 
 def main() -> None:

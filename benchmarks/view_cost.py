@@ -16,13 +16,10 @@ from benchmarks.pairs import Row
 from nolabel import catalog
 from nolabel.data.store import ImageStore
 from nolabel.memory import keep_freed
-from nolabel.methods.base import DataInfo, Method
-from nolabel.seeds import generator
-from nolabel.training.asked import plain_values
-from nolabel.training.budget import Budget, kinds_of_step
+from nolabel.training.budget import kinds_of_step
 from nolabel.training.optim import build_optimizer
-from nolabel.training.step import ViewSource
-from nolabel.training.work import Work, build_method
+from nolabel.training.step import ViewSource, total_loss
+from nolabel.training.work import default_method
 
 MOST_IMAGES = {32: 32, 96: 8}
 """side -> largest batch that is timed; smaller than a recipe's where a step would take long"""
@@ -57,13 +54,7 @@ def costs(pairs: int) -> Iterator[Cost]:
 
 def cost(name: str, side: int, pairs: int) -> Cost:
     store = ImageStore.of(list(torch.randint(0, 256, (256, 3, side, side), dtype=torch.uint8)))
-    kind = catalog.load("methods", name, Method)
-    options = kind.Options()
-    recipe = kind.recipe_for(options, DataInfo(len(store), side))
-    work = Work(name, plain_values(options), recipe, "resnet10", side, 0, None, "32-true", False, False,
-                Budget(steps=1), 1)  # fmt: skip
-    method = build_method(work, store)
-    method.prepare(store, generator(0, "prepare"))
+    method, recipe = default_method(name, "resnet10", store, side)
     batch = min(recipe.batch_size, MOST_IMAGES[side])
     source, optimizer = (
         ViewSource(method, store, batch, 0, channels_last=False),
@@ -80,7 +71,7 @@ def cost(name: str, side: int, pairs: int) -> Cost:
             made = time.process_time()
             optimizer.zero_grad()
             found = method(views)
-            sum(found[key] for key in ("loss", "adversary_loss") if key in found).backward()
+            total_loss(found).backward()
             optimizer.step()
             views_time += weight * (made - start)
             rest_time += weight * (time.process_time() - made)

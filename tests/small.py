@@ -16,6 +16,19 @@ def smooth_images(n: int, sides: tuple[int, int] = (32, 32), seed: int = 0) -> I
     return ImageBatch.of((fine * 255).byte())
 
 
+def update(method: nn.Module, optimizer: torch.optim.Optimizer, views: dict[str, Tensor]) -> float:
+    """One step on `views`; the loss before it."""
+    optimizer.zero_grad()
+    loss = method(views)["loss"]
+    loss.backward()
+    optimizer.step()
+    return loss.item()
+
+
+def adamw(method: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.AdamW(method.parameters(), 1e-3)
+
+
 class TinyNet(Encoder):
     """Two convolutions with BatchNorm: quick enough to train in a test."""
 

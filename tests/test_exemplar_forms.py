@@ -19,7 +19,7 @@ from nolabel.methods import _exemplar_forms as forms
 from nolabel.methods.base import DataInfo
 from nolabel.methods.exemplar import Exemplar, ExemplarOptions
 from nolabel.training.launch import launch, make_fabric
-from small import TinyNet, smooth_images
+from small import TinyNet, adamw, smooth_images, update
 
 IMAGES = 4
 each_form = pytest.mark.parametrize("form", ["softmax", "triplet", "instance"])
@@ -37,18 +37,6 @@ def views_of(method: Exemplar, step: int = 0) -> dict[str, Tensor]:
     return method.views(
         smooth_images(IMAGES), method.draw(IMAGES, seeds.generator(0, "views", step), progress=0.9)
     )
-
-
-def update(method: Exemplar, optimizer: torch.optim.Optimizer, views: dict[str, Tensor]) -> float:
-    optimizer.zero_grad()
-    loss = method(views)["loss"]
-    loss.backward()
-    optimizer.step()
-    return loss.item()
-
-
-def adamw(method: Exemplar) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(method.parameters(), 1e-3)
 
 
 # --- the contract, form by form ------------------------------------------------------------------------------------

@@ -1,27 +1,14 @@
 """Every method trains every encoder at every size: a step is taken, and docs/matrix.md says so."""
 
-import importlib.util
-from pathlib import Path
-from types import ModuleType
-
 import pytest
 
 from nolabel import catalog
+from tool_scripts import ROOT, load_tool
 
-ROOT = Path(__file__).parents[1]
 METHODS = catalog.names("methods")
 
 
-def _tool() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("matrix", ROOT / "tools" / "matrix.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-matrix = _tool()
+matrix = load_tool("matrix")
 CORE = [(e, 96) for e in ("resnet10", "resnet18", "nin3", "timm:mobilenetv3_small_050")]
 REST = [(e, size) for e in matrix.ENCODERS for size in matrix.SIZES if (e, size) not in CORE]
 

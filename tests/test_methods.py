@@ -19,7 +19,7 @@ from nolabel.data.batch import ImageBatch
 from nolabel.data.store import ImageStore
 from nolabel.encoders import base as encoders
 from nolabel.methods.base import DataInfo, Method, Recipe
-from small import smooth_images
+from small import adamw, smooth_images, update
 
 IMAGES = 4
 each_method = pytest.mark.parametrize("name", catalog.names("methods"))
@@ -48,18 +48,6 @@ def _build(name: str, seed: int, size: int) -> Method:
 
 def views_of(method: Method, images: ImageBatch, step: int = 0, progress: float = 0.9) -> dict[str, Tensor]:
     return method.views(images, method.draw(images.size, seeds.generator(0, "views", step), progress))
-
-
-def update(method: Method, optimizer: torch.optim.Optimizer, views: dict[str, Tensor]) -> float:
-    optimizer.zero_grad()
-    loss = method(views)["loss"]
-    loss.backward()
-    optimizer.step()
-    return loss.item()
-
-
-def adamw(method: Method) -> torch.optim.Optimizer:
-    return torch.optim.AdamW(method.parameters(), 1e-3)
 
 
 @each_method

@@ -9,13 +9,11 @@ import torch.nn.functional as F
 from nolabel import catalog
 from nolabel.data.store import ImageStore
 from nolabel.errors import NolabelError
-from nolabel.methods.base import DataInfo, Method
 from nolabel.seeds import generator
-from nolabel.training.asked import plain_values
-from nolabel.training.budget import Budget, kinds_of_step
+from nolabel.training.budget import kinds_of_step
 from nolabel.training.optim import build_optimizer
-from nolabel.training.step import ViewSource
-from nolabel.training.work import Work, build_method
+from nolabel.training.step import ViewSource, total_loss
+from nolabel.training.work import default_method
 
 PAGE = Path(__file__).parents[1] / "docs" / "matrix.md"
 ENCODERS = (
@@ -41,15 +39,9 @@ def refusal(name: str, encoder: str, size: int) -> str | None:
     Raises:
         AssertionError: the loss is not finite, or the encoder did not change.
     """
-    store, kind = images(size), catalog.load("methods", name, Method)
-    options = kind.Options()
-    recipe = kind.recipe_for(options, DataInfo(len(store), size))
-    work = Work(
-        name, plain_values(options), recipe, encoder, size, 0, None, "32-true", False, False, Budget(steps=1), 1
-    )  # fmt: skip
+    store = images(size)
     try:
-        method = build_method(work, store)
-        method.prepare(store, generator(0, "prepare"))
+        method, recipe = default_method(name, encoder, store, size)
     except NolabelError as error:
         return str(error)
     source, optimizer = ViewSource(method, store, IMAGES, 0, False), build_optimizer(method, recipe)
@@ -58,7 +50,7 @@ def refusal(name: str, encoder: str, size: int) -> str | None:
         found = method(source.views(step, progress))
         assert all(value.isfinite().all() for value in found.values()), f"not finite: {found}"
         optimizer.zero_grad()
-        sum(found[key] for key in ("loss", "adversary_loss") if key in found).backward()
+        total_loss(found).backward()
         optimizer.step()
     after = method.encoder.parameters()
     assert any(not torch.equal(a, b) for a, b in zip(before, after, strict=True)), (

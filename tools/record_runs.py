@@ -10,15 +10,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from nolabel.runs import DESCRIPTION, EVALUATION, read_rows, write_atomically, write_rows
+from nolabel.runs import EVALUATION, read_description, read_rows, write_atomically, write_rows
 
 FIRST, LAST = "<!-- runs: made by tools/record_runs.py -->", "<!-- end of runs -->"
 COLUMNS = (
     "method", "seed", "steps", "images seen", "the task itself, on held-out images", "linear, best stage",
     "over random", "kNN", "over random",
 )  # fmt: skip
-
-
 TELLING = (
     "loss", "constant_loss", "accuracy", "acc_all", "psnr", "constant_psnr", "ab_error", "active", "ratio",
 )  # fmt: skip
@@ -27,7 +25,7 @@ TELLING = (
 
 def row_of(run: Path) -> dict[str, Any]:
     """What is kept of a run: how it was trained, how well it solved its task, and its top-1 rows."""
-    about = json.loads((run / DESCRIPTION).read_text())
+    about = read_description(run)
     final = about["final"]
     measured = [
         {key: row[key] for key in ("protocol", "metric", "value", "low", "high", "n", "chosen")}

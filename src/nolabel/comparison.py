@@ -16,7 +16,7 @@ from nolabel.methods.base import Method
 from nolabel.report.comparison import compared
 from nolabel.report.page import write_comparison, write_report
 from nolabel.report.records import BASELINES, read_record
-from nolabel.runs import DESCRIPTION, read_description, write_atomically
+from nolabel.runs import read_description, status_of, write_atomically
 
 SETTINGS = "compare.json"
 
@@ -108,7 +108,7 @@ def _trained(
     **settings: Any,
 ) -> None:
     """A finished run in `place`: begun, gone on with, or there already."""
-    status = read_description(place)["status"] if (place / DESCRIPTION).is_file() else None
+    status = status_of(place)
     if status is None:
         pretrain(out=place, minutes=minutes, **settings)
     elif status != "finished":

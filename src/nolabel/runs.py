@@ -101,6 +101,11 @@ def read_description(folder: Path) -> dict[str, Any]:
     return info
 
 
+def status_of(folder: Path) -> Status | None:
+    """The status of the run in `folder`; None where none was begun. Errors as `read_description`."""
+    return read_description(folder)["status"] if (folder / DESCRIPTION).is_file() else None
+
+
 def opened_at(folder: Path, source: str | Path) -> int | None:
     """The size in pixels that the images of the run in `folder` were stored for, if `source` is what it trained on."""
     if not (folder / DESCRIPTION).is_file():

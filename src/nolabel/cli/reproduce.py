@@ -1,6 +1,5 @@
 """`nolabel reproduce RECIPE DATA`: a published setting run again, and the published numbers beside it."""
 
-import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -73,17 +72,16 @@ def _carry_out(
     """Train and evaluate what is not there yet in `folder`, and write its report."""
     from nolabel import api
     from nolabel.report.page import write_report
-    from nolabel.runs import DESCRIPTION, EVALUATION, read_rows
+    from nolabel.runs import EVALUATION, read_rows, status_of
 
-    begun = (folder / DESCRIPTION).is_file()
-    status = json.loads((folder / DESCRIPTION).read_text())["status"] if begun else None
+    status = status_of(folder)
     if status == "finished":
         _screen.line(f"{folder} is trained already.")
     else:
-        settings = {} if begun else {"recipe": asdict(found.recipe), **length}
+        settings = {} if status else {"recipe": asdict(found.recipe), **length}
         api.pretrain(
             found.method, data, out=folder, encoder=found.encoder, size=found.size, seed=seed, labels=labels,
-            options=found.options, resume=begun, **settings,
+            options=found.options, resume=status is not None, **settings,
         )  # fmt: skip
     if not read_rows(folder / EVALUATION):
         api.evaluate(folder, data, protocols=found.protocols, baselines=("random",), labels=labels, seed=seed)
@@ -91,17 +89,17 @@ def _carry_out(
 
 
 def _measured(folder: Path) -> None:
-    from nolabel.runs import EVALUATION, read_description, read_rows
+    from nolabel.report.records import read_table
+    from nolabel.runs import EVALUATION, read_description
 
     about = read_description(folder)
     rows = [
         (
-            str(row["subject"]), about["encoder"], Path(about["data"]["source"]).name, row["protocol"], row["metric"],
-            f"{100 * row['value']:.1f}",
-            "" if row["low"] is None else f"{100 * row['low']:.1f} to {100 * row['high']:.1f}",
+            row.subject, about["encoder"], Path(about["data"]["source"]).name, row.protocol, row.metric,
+            f"{100 * row.value:.1f}", row.ends,
         )
-        for row in read_rows(folder / EVALUATION)
-        if row["metric"] in ("top1", "top5", "balanced")
+        for row in read_table(folder / EVALUATION)
+        if row.is_share
     ]  # fmt: skip
     _screen.line("\nMeasured here")
     headings = ("features", "encoder", "data set", "protocol", "metric", "value", "95 % interval")

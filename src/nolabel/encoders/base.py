@@ -46,6 +46,13 @@ class Encoder(nn.Module, ABC):
         """`images` (B, 3, H, W) in [0, 1], channel by channel minus `mean`, over `std`."""
         return images if standardised else (images - self.mean) / self.std
 
+    def in_turn(self, x: Tensor) -> dict[str, Tensor]:
+        """Maps of an encoder whose stages are submodules of these names: x goes into the first, each into the next."""
+        found = {}
+        for stage in self.stages:
+            found[stage] = x = self.get_submodule(stage)(x)
+        return found
+
     @abstractmethod
     def maps(self, images: Tensor, standardised: bool = False) -> dict[str, Tensor]:
         """Stage name -> map (B, C, h, w), in depth order."""

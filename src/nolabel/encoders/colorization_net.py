@@ -58,11 +58,7 @@ class ColorizationNet(Encoder):
         _initialise(self)
 
     def maps(self, images: Tensor, standardised: bool = False) -> dict[str, Tensor]:
-        x = self.normalised(images, standardised)
-        found = {}
-        for stage in self.stages:
-            found[stage] = x = self.get_submodule(stage)(x)
-        return found
+        return self.in_turn(self.normalised(images, standardised))
 
     def forward(self, images: Tensor, standardised: bool = False) -> Tensor:
         return self.maps(images, standardised)["conv7"].mean((2, 3))

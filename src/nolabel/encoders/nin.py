@@ -46,11 +46,7 @@ class NIN(Encoder):
             self.add_module(stage, _block(wide, (wide, wide, wide), 3, *pool))
 
     def maps(self, images: Tensor, standardised: bool = False) -> dict[str, Tensor]:
-        x = self.normalised(images, standardised)
-        found = {}
-        for stage in self.stages:
-            found[stage] = x = self.get_submodule(stage)(x)
-        return found
+        return self.in_turn(self.normalised(images, standardised))
 
     def forward(self, images: Tensor, standardised: bool = False) -> Tensor:
         return self.maps(images, standardised)[self.stages[-1]].mean((2, 3))

@@ -25,7 +25,7 @@ from nolabel.data.store import ImageStore
 from nolabel.encoders.base import Encoder
 from nolabel.errors import RunError
 from nolabel.evaluation._split import Division
-from nolabel.evaluation.base import Protocol, Result
+from nolabel.evaluation.base import Protocol, Result, result_of, row_of
 from nolabel.runs import write_atomically
 
 FROM_CACHE = "from_cache"
@@ -103,7 +103,7 @@ def load(path: Path | None) -> list[list[Result]] | None:
 
 
 def _result(row: dict[str, Any], predictions: np.ndarray | None) -> Result:
-    result = Result(**{**row, "seeds": tuple(row["seeds"])}, predictions=predictions)
+    result = result_of(row, predictions)
     return replace(result, setting=result.setting | {FROM_CACHE: True})
 
 
@@ -117,7 +117,7 @@ def keep(path: Path | None, of_seeds: Sequence[Sequence[Result]]) -> None:
         for i, result in enumerate(results)
         if result.predictions is not None
     }
-    rows = [[_row(result) for result in results] for results in of_seeds]
+    rows = [[row_of(result) for result in results] for results in of_seeds]
     held = io.BytesIO()
     np.savez_compressed(held, rows=np.array(json.dumps(rows)), **predictions)  # type: ignore[arg-type]
     with contextlib.suppress(OSError, RunError):
@@ -125,7 +125,3 @@ def keep(path: Path | None, of_seeds: Sequence[Sequence[Result]]) -> None:
         write_atomically(path, held.getvalue())
         for file in cache_files.baselines()[MOST:]:
             file.unlink(missing_ok=True)
-
-
-def _row(result: Result) -> dict[str, Any]:
-    return {name: value for name, value in vars(result).items() if name != "predictions"}

@@ -1,8 +1,8 @@
 """The contract of a protocol, the features it reads, and the result that each one gives."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -124,6 +124,16 @@ class Result:
     per_class: dict[str, float] = field(default_factory=dict)
     predictions: np.ndarray | None = field(default=None, compare=False, repr=False)
     """int (n,), or (draws, n): predicted class of each test image, for paired tests; not written to the row"""
+
+
+def row_of(result: Result) -> dict[str, Any]:
+    """The row of `evaluation.jsonl`: every field but the predictions."""
+    return {f.name: getattr(result, f.name) for f in fields(result) if f.name != "predictions"}
+
+
+def result_of(row: Mapping[str, Any], predictions: np.ndarray | None = None) -> Result:
+    """The result of a row as `row_of` gives it, or JSON after it."""
+    return Result(**{**row, "seeds": tuple(row["seeds"])}, predictions=predictions)
 
 
 class Protocol(ABC):

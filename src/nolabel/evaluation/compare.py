@@ -11,7 +11,7 @@ from nolabel.data.store import ImageStore
 from nolabel.evaluation._features import silent
 from nolabel.evaluation._repeats import differences
 from nolabel.evaluation._split import divide
-from nolabel.evaluation.base import Progress, Result
+from nolabel.evaluation.base import Progress, Result, result_of
 from nolabel.evaluation.run import evaluate_encoder, subject_of, write_results
 from nolabel.runs import EVALUATION, read_rows, write_atomically
 
@@ -63,7 +63,7 @@ def pair_up(folders: Sequence[Path], store: ImageStore, seed: int) -> None:
 
 def _read(folder: Path) -> list[Result]:
     """The run's own top-1 results with their predictions."""
-    rows = [Result(**{**row, "seeds": tuple(row["seeds"])}) for row in read_rows(folder / EVALUATION)]
+    rows = [result_of(row) for row in read_rows(folder / EVALUATION)]
     with np.load(folder / PREDICTIONS) as held:
         kept = {name: held[name] for name in held.files}
     own = _top1(rows, subject_of(folder))

@@ -1,7 +1,7 @@
 """One encoder under several protocols, beside baselines: tidy results, one number each."""
 
 from collections.abc import Sequence
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from nolabel.evaluation import baselines as _baselines
 from nolabel.evaluation._features import extract, silent
 from nolabel.evaluation._repeats import differences, over_seeds
 from nolabel.evaluation._split import Division, divide
-from nolabel.evaluation.base import Features, Progress, Protocol, Result
+from nolabel.evaluation.base import Features, Progress, Protocol, Result, row_of
 from nolabel.evaluation.diagnostics import dated
 from nolabel.memory import keep_freed
 
@@ -140,11 +140,6 @@ def subject_of(path: Path) -> str:
     if (folder / runs.DESCRIPTION).is_file():
         return str(runs.read_description(folder).get("method") or folder.resolve().name)
     return folder.resolve().name if path.is_dir() or path.stem == "encoder" else path.stem
-
-
-def row_of(result: Result) -> dict[str, Any]:
-    """The row of `evaluation.jsonl`: every field but the predictions."""
-    return {f.name: getattr(result, f.name) for f in fields(result) if f.name != "predictions"}
 
 
 def write_results(folder: str | Path, results: Sequence[Result]) -> None:

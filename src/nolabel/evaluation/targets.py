@@ -18,9 +18,9 @@ from nolabel.errors import DataError
 from nolabel.evaluation import baselines
 from nolabel.evaluation._features import extract, silent
 from nolabel.evaluation._repeats import DIFFERENCE, over_seeds
-from nolabel.evaluation.base import Features, Progress, Result
+from nolabel.evaluation._split import Division
+from nolabel.evaluation.base import Features, Progress, Result, row_of
 from nolabel.evaluation.finetune import Finetune, FinetuneOptions
-from nolabel.evaluation.run import row_of
 from nolabel.evaluation.statistics import Interval, holm, mean_of_seeds
 from nolabel.evaluation.transfer import (
     PROTOCOL,
@@ -117,7 +117,7 @@ def measure(
     mine = _transferred(protocol, own, target, wanted)
     others = [
         _transferred(protocol, features, target, wanted)
-        for features in _starts(encoder, target, protocol, wanted, progress)
+        for features in _starts(encoder, target, division, protocol, wanted, progress)
     ]
     (baseline,) = over_seeds([[other.result] for other in others])
     found = [mine.result, baseline, _difference(mine, others, wanted.seed)]
@@ -126,9 +126,8 @@ def measure(
 
 
 def _starts(
-    encoder: Encoder, target: Target, protocol: str, wanted: Wanted, progress: Progress
+    encoder: Encoder, target: Target, division: Division, protocol: str, wanted: Wanted, progress: Progress
 ) -> list[Features]:
-    division = divided(target, wanted.seed)
     return [
         baselines.random_features(
             encoder, target.store, division, size=wanted.size, seed=wanted.seed + number, progress=progress

@@ -11,7 +11,7 @@ from typing import Any
 
 from nolabel import catalog
 from nolabel.errors import UsageError
-from nolabel.methods.base import Recipe
+from nolabel.methods.base import Method, Recipe
 from nolabel.published import Published, tables
 
 CIFAR10, IMAGENET = "CIFAR-10", "ImageNet"
@@ -46,6 +46,23 @@ class Reproduction:
     def published(self) -> tuple[Published, ...]:
         """The rows of the tables `beside` that this method's paper or others report of it."""
         return tables(lambda row: row.table in self.beside and row.implements == self.method)
+
+
+def scaled(
+    kind: type[Method],
+    beside: tuple[str, ...],
+    deviation: str,
+    *,
+    protocols: tuple[str, ...] = ("linear", "knn"),
+    hardware: str = "",
+    result: str = "not run",
+) -> Reproduction:
+    """A method's own defaults with `resnet10` on CIFAR-10, for ten minutes on two cores."""
+    return Reproduction(
+        method=kind.__module__.rpartition(".")[2], encoder="resnet10", size=32, dataset=CIFAR10, length={"minutes": 10},
+        options=kind.Options(), recipe=kind.recipe, protocols=protocols, beside=beside, deviations=(deviation,),
+        hardware=hardware, result=result,
+    )  # fmt: skip
 
 
 def names() -> tuple[str, ...]:

@@ -4,8 +4,8 @@ Paper (section 3 and the released solver): its own dilated net on crops of 176 p
 `resnet10` at 32 px, ten minutes on two cores.
 """
 
-from nolabel.methods.colorization import PAPER_IMAGENET, Colorization, ColorizationOptions
-from nolabel.recipes import CIFAR10, IMAGENET, Reproduction
+from nolabel.methods.colorization import PAPER_IMAGENET, Colorization
+from nolabel.recipes import IMAGENET, Reproduction, scaled
 
 _BESIDE = ("Colorization PASCAL", "Split-brain linear")
 PAPER = Reproduction(
@@ -13,8 +13,4 @@ PAPER = Reproduction(
     options=PAPER_IMAGENET[0], recipe=PAPER_IMAGENET[1], protocols=("linear",), beside=_BESIDE,
     deviations=("Its k-means initialisation is not built.", "AdamW stands for Adam with L2."),
 )  # fmt: skip
-SCALED = Reproduction(
-    method="colorization", encoder="resnet10", size=32, dataset=CIFAR10, length={"minutes": 10},
-    options=ColorizationOptions(), recipe=Colorization.recipe, protocols=("linear", "knn"), beside=_BESIDE,
-    deviations=("resnet10 with a thin head on images of 32 px.",),
-)  # fmt: skip
+SCALED = scaled(Colorization, _BESIDE, "resnet10 with a thin head on images of 32 px.")

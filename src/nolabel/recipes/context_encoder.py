@@ -8,9 +8,8 @@ from nolabel.methods.context_encoder import (
     PAPER_FEATURES,
     PAPER_PICTURES,
     ContextEncoder,
-    ContextEncoderOptions,
 )
-from nolabel.recipes import CIFAR10, IMAGENET, Reproduction
+from nolabel.recipes import IMAGENET, Reproduction, scaled
 
 _FEATURES = ("Context Encoder Table 2", "Split-brain linear")
 PAPER = Reproduction(
@@ -27,8 +26,4 @@ PICTURES = Reproduction(
     beside=("Context Encoder Table 1",),
     deviations=("The error of the hole is in the run's log; the published table is of Paris StreetView.",),
 )  # fmt: skip
-SCALED = Reproduction(
-    method="context_encoder", encoder="resnet10", size=32, dataset=CIFAR10, length={"minutes": 10},
-    options=ContextEncoderOptions(), recipe=ContextEncoder.recipe, protocols=("linear", "knn"), beside=_FEATURES,
-    deviations=("resnet10 with a doubling decoder on images of 32 px.",),
-)  # fmt: skip
+SCALED = scaled(ContextEncoder, _FEATURES, "resnet10 with a doubling decoder on images of 32 px.")

@@ -5,8 +5,8 @@ Scaled: patches of 12 px, `resnet10`, ten minutes on two cores. The published ro
 and NYU, which are not measured here: they stand apart.
 """
 
-from nolabel.methods.context_prediction import PAPER_IMAGENET, ContextPrediction, ContextPredictionOptions
-from nolabel.recipes import CIFAR10, IMAGENET, Reproduction
+from nolabel.methods.context_prediction import PAPER_IMAGENET, ContextPrediction
+from nolabel.recipes import IMAGENET, Reproduction, scaled
 
 _BESIDE = ("Context Prediction detection", "Context Prediction normals", "Split-brain linear")
 PAPER = Reproduction(
@@ -14,8 +14,4 @@ PAPER = Reproduction(
     options=PAPER_IMAGENET[0], recipe=PAPER_IMAGENET[1], protocols=("linear", "discovery"), beside=_BESIDE,
     deviations=("A linear probe and clusters of patches are measured; the paper's table is detection on PASCAL.",),
 )  # fmt: skip
-SCALED = Reproduction(
-    method="context_prediction", encoder="resnet10", size=32, dataset=CIFAR10, length={"minutes": 10},
-    options=ContextPredictionOptions(), recipe=ContextPrediction.recipe, protocols=("linear", "knn"), beside=_BESIDE,
-    deviations=("resnet10 on patches of 12 px of images of 32 px.",),
-)  # fmt: skip
+SCALED = scaled(ContextPrediction, _BESIDE, "resnet10 on patches of 12 px of images of 32 px.")

@@ -4,8 +4,8 @@ Paper (section 4): AlexNet on tiles of 112 px, 1000 counts, ImageNet, 300,000 st
 32 px, ten minutes on two cores.
 """
 
-from nolabel.methods.counting import PAPER_IMAGENET, Counting, CountingOptions
-from nolabel.recipes import CIFAR10, IMAGENET, Reproduction
+from nolabel.methods.counting import PAPER_IMAGENET, Counting
+from nolabel.recipes import IMAGENET, Reproduction, scaled
 
 _BESIDE = ("Counting linear", "Counting PASCAL")
 PAPER = Reproduction(
@@ -13,8 +13,4 @@ PAPER = Reproduction(
     options=PAPER_IMAGENET[0], recipe=PAPER_IMAGENET[1], protocols=("linear",), beside=_BESIDE,
     deviations=("Batch size and length are ours: the paper does not give them.",),
 )  # fmt: skip
-SCALED = Reproduction(
-    method="counting", encoder="resnet10", size=32, dataset=CIFAR10, length={"minutes": 10},
-    options=CountingOptions(), recipe=Counting.recipe, protocols=("linear", "knn"), beside=_BESIDE,
-    deviations=("resnet10, fewer counts, tiles of 16 px: little content, a demonstration.",),
-)  # fmt: skip
+SCALED = scaled(Counting, _BESIDE, "resnet10, fewer counts, tiles of 16 px: little content, a demonstration.")

@@ -4,8 +4,8 @@ Paper (section 4.1): 8000 seeds of 32 px from STL-10's unlabelled images of 96 p
 on quadrant-pooled features of all layers. Scaled: 500 seeds, `resnet10`, ten minutes on two cores.
 """
 
-from nolabel.methods.exemplar import PAPER_STL10, Exemplar, ExemplarOptions
-from nolabel.recipes import CIFAR10, Reproduction
+from nolabel.methods.exemplar import PAPER_STL10, Exemplar
+from nolabel.recipes import Reproduction, scaled
 
 PAPER = Reproduction(
     method="exemplar", encoder="exemplar_large", size=96, dataset="STL-10", length={"epochs": 100},
@@ -15,8 +15,9 @@ PAPER = Reproduction(
         "Every copy of a seed is a new one; the paper keeps 150 of each.",
     ),
 )  # fmt: skip
-SCALED = Reproduction(
-    method="exemplar", encoder="resnet10", size=32, dataset=CIFAR10, length={"minutes": 10},
-    options=ExemplarOptions(), recipe=Exemplar.recipe, protocols=("linear", "knn", "svm"), beside=("Exemplar Table 1",),
-    deviations=("resnet10 and 500 seeds of 16 px instead of the paper's net and 8000 seeds of 32 px.",),
-)  # fmt: skip
+SCALED = scaled(
+    Exemplar,
+    ("Exemplar Table 1",),
+    "resnet10 and 500 seeds of 16 px instead of the paper's net and 8000 seeds of 32 px.",
+    protocols=("linear", "knn", "svm"),
+)

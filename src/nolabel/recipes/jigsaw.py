@@ -4,8 +4,8 @@ Paper (section 4 and the released solver): nine tiles of 64 px, 1000 orders, the
 steps. Scaled: four tiles, `resnet10`, ten minutes on two cores.
 """
 
-from nolabel.methods.jigsaw import PAPER_IMAGENET, Jigsaw, JigsawOptions
-from nolabel.recipes import CIFAR10, IMAGENET, Reproduction
+from nolabel.methods.jigsaw import PAPER_IMAGENET, Jigsaw
+from nolabel.recipes import IMAGENET, Reproduction, scaled
 
 _BESIDE = ("Jigsaw ImageNet", "Jigsaw PASCAL", "Split-brain linear")
 PAPER = Reproduction(
@@ -13,8 +13,4 @@ PAPER = Reproduction(
     options=PAPER_IMAGENET[0], recipe=PAPER_IMAGENET[1], protocols=("linear",), beside=_BESIDE,
     deviations=("A linear probe is measured; the paper trains the upper layers again, and detects on PASCAL.",),
 )  # fmt: skip
-SCALED = Reproduction(
-    method="jigsaw", encoder="resnet10", size=32, dataset=CIFAR10, length={"minutes": 10},
-    options=JigsawOptions(), recipe=Jigsaw.recipe, protocols=("linear", "knn"), beside=_BESIDE,
-    deviations=("resnet10 on 2 x 2 tiles (24 orders) of images of 32 px.",),
-)  # fmt: skip
+SCALED = scaled(Jigsaw, _BESIDE, "resnet10 on 2 x 2 tiles (24 orders) of images of 32 px.")

@@ -5,8 +5,8 @@ Paper (appendix B.9): ResNet-50 with the small stem on CIFAR-10, LARS, batches o
 cores.
 """
 
-from nolabel.methods.simclr import PAPER_CIFAR10, PAPER_IMAGENET, SimCLR, SimCLROptions
-from nolabel.recipes import CIFAR10, Reproduction
+from nolabel.methods.simclr import PAPER_CIFAR10, PAPER_IMAGENET, SimCLR
+from nolabel.recipes import CIFAR10, Reproduction, scaled
 from nolabel.recipes import IMAGENET as IMAGENET_DATA
 
 PAPER = Reproduction(
@@ -18,11 +18,8 @@ IMAGENET = Reproduction(
     options=PAPER_IMAGENET[0], recipe=PAPER_IMAGENET[1], protocols=("linear",),
     beside=("SimCLR Table 6", "SimCLR Table 7"),
 )  # fmt: skip
-SCALED = Reproduction(
-    method="simclr", encoder="resnet10", size=32, dataset=CIFAR10, length={"minutes": 10},
-    options=SimCLROptions(), recipe=SimCLR.recipe, protocols=("linear", "knn"),
-    beside=("solo-learn", "lightly CIFAR-10"),
-    deviations=(
-        "resnet10 with a frozen whitened stem, views growing along the run, four views of 32 images, AdamW.",
-    ),
-)  # fmt: skip
+SCALED = scaled(
+    SimCLR,
+    ("solo-learn", "lightly CIFAR-10"),
+    "resnet10 with a frozen whitened stem, views growing along the run, four views of 32 images, AdamW.",
+)

@@ -45,7 +45,7 @@ MEASURES = {
     "lidar": "LiDAR",
 }
 """metrics that are no accuracy, and how they are called"""
-SHARES = ("map", "r_precision", "matched", "purity", "verified")
+SHARES = ("map", "map11", "r_precision", "matched", "purity", "verified")
 """measures that are shares of images, as recall@k is"""
 LABEL_FREE = "diagnostics"
 DIFFERENCE = "_difference"

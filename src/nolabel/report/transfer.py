@@ -6,7 +6,7 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from nolabel.report._text import count, in_words, interval, listed, number, p_value, percent, short, signed
+from nolabel.report._text import count, in_words, listed, number, p_value, percent, short, signed
 from nolabel.report.records import DIFFERENCE, Record, Row, read_table
 from nolabel.report.sections import part
 from nolabel.report.verdict import SIGNIFICANT
@@ -35,8 +35,7 @@ class Line:
 
     @property
     def ends(self) -> str:
-        low, high = self.difference.low, self.difference.high
-        return "" if low is None or high is None else interval(low, high)
+        return self.difference.ends
 
     @property
     def says(self) -> str:
@@ -123,13 +122,9 @@ def _cells(line: Line) -> list[dict[str, str]]:
     adjusted = p_value(float(line.difference.setting["holm"]))
     return [
         {"value": line.metric, "detail": ""},
-        *({"value": percent(row.value), "detail": _ends(row)} for row in (line.encoder, line.random)),
+        *({"value": percent(row.value), "detail": row.ends} for row in (line.encoder, line.random)),
         {"value": signed(line.difference.value), "detail": f"{line.ends}, {adjusted}"},
         {"value": count(line.encoder.n), "detail": ""},
         {"value": line.l2, "detail": ""},
         {"value": line.says, "detail": ""},
     ]
-
-
-def _ends(row: Row) -> str:
-    return "" if row.low is None or row.high is None else interval(row.low, row.high)

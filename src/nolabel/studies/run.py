@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from nolabel.api import evaluate, pretrain
-from nolabel.runs import DESCRIPTION, EVALUATION, read_description, read_rows
+from nolabel.runs import EVALUATION, read_rows, status_of
 from nolabel.studies.composition import OPERATIONS
 
 HEADS = ("none", "linear", "mlp2")
@@ -79,9 +79,10 @@ def train(
     say: Callable[[str], None],
 ) -> None:
     """Begin or end the run of `cell` in `folder`; nothing where it is finished. Raises as `pretrain`."""
-    begun = (folder / DESCRIPTION).is_file()
-    if begun and read_description(folder)["status"] == "finished":
+    status = status_of(folder)
+    if status == "finished":
         return
+    begun = status is not None
     say(f"{cell.name}: training for {minutes:g} min ...")
     pretrain(cell.method, data, out=folder, options=None if begun else cell.options, encoder=encoder, seed=seed,
              labels=labels, minutes=None if begun else minutes, resume=begun, progress=False)  # fmt: skip

@@ -48,6 +48,11 @@ def count_views(views: dict[str, Tensor]) -> int:
     return sum(len(value) for value in views.values() if value.ndim == 4)
 
 
+def total_loss(found: dict[str, Tensor]) -> Tensor:
+    """The losses of a method and of its adversary, which reach different parameters: one backward pass serves both."""
+    return found["loss"] + found["adversary_loss"] if "adversary_loss" in found else found["loss"]
+
+
 def train_step(
     fabric: Fabric,
     model: nn.Module,
@@ -57,17 +62,13 @@ def train_step(
     seed: int,
     step: int,
 ) -> dict[str, Tensor]:
-    """Forward, backward, update; returns what the method logs (0-d tensors on the device, no synchronisation).
-
-    The losses of a method and of its adversary reach different parameters, so that one backward pass serves both.
-    """
+    """Forward, backward, update; returns what the method logs (0-d tensors on the device, no synchronisation)."""
     torch.manual_seed(derive(seed, "model", step, fabric.global_rank))
     for group in optimizer.param_groups:
         group["lr"] = lr * group["rate"]
     optimizer.zero_grad()
     found = model(views)
-    total = found["loss"] + found["adversary_loss"] if "adversary_loss" in found else found["loss"]
-    fabric.backward(total)
+    fabric.backward(total_loss(found))
     optimizer.step()
     return {key: value.detach() for key, value in found.items() if value.ndim == 0}
 

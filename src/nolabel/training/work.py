@@ -18,7 +18,7 @@ from nolabel.memory import keep_freed
 from nolabel.methods.base import DataInfo, Method, Recipe
 from nolabel.runs import Run
 from nolabel.seeds import generator
-from nolabel.training.asked import build_options
+from nolabel.training.asked import build_options, plain_values
 from nolabel.training.budget import Budget, steps_in_epochs
 from nolabel.training.launch import make_fabric
 from nolabel.training.loop import Settings, fit
@@ -86,6 +86,23 @@ def build_method(work: Work, train: ImageStore) -> Method:
     )
     with seeded(work.seed, "init", "method"):
         return kind(encoder, options, data)
+
+
+def default_method(name: str, encoder: str, store: ImageStore, size: int) -> tuple[Method, Recipe]:
+    """Method `name` with its default options, prepared on `store` as before step 0, and its recipe.
+
+    Raises:
+        UsageError: it cannot train this encoder at this size.
+    """
+    kind = catalog.load("methods", name, Method)
+    options = kind.Options()
+    recipe = kind.recipe_for(options, DataInfo(len(store), size))
+    work = Work(
+        name, plain_values(options), recipe, encoder, size, 0, None, "32-true", False, False, Budget(steps=1), 1
+    )  # fmt: skip
+    method = build_method(work, store)
+    method.prepare(store, generator(0, "prepare"))
+    return method, recipe
 
 
 def train(
