@@ -24,11 +24,16 @@ def command(arm: str, data: str, folder: Path, minutes: float, seed: int) -> lis
     return [sys.executable, "-m", "nolabel", "pretrain", arm, data, *common]
 
 
-def measure(arm: str, data: str, folder: Path, minutes: float, seed: int, baselines: tuple[str, ...]) -> None:
-    """Train and evaluate what is not there yet."""
+def trained(arm: str, data: str, folder: Path, minutes: float, seed: int) -> None:
+    """Train in `folder` unless that is done."""
     # lightly's arm writes an encoder and no description of a run
     if not (folder / "encoder.json").is_file() or status_of(folder) not in (None, "finished"):
         subprocess.run(command(arm, data, folder, minutes, seed), check=True)
+
+
+def measure(arm: str, data: str, folder: Path, minutes: float, seed: int, baselines: tuple[str, ...]) -> None:
+    """Train and evaluate what is not there yet."""
+    trained(arm, data, folder, minutes, seed)
     if not read_rows(folder / "evaluation.jsonl"):
         evaluate(folder, data, protocols=("linear", "knn"), baselines=baselines)
 

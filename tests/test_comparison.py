@@ -80,8 +80,12 @@ def test_a_comparison_goes_on_where_it_stopped_and_takes_one_method_more(
     assert both.report.is_file()
     assert both.title
     assert both.sentences
+    assert told[0].startswith("To train: 1 of 2 methods, 0.03 minutes each (0.03 in all)")
     rows = (both.runs[0] / "evaluation.jsonl").read_text()
     assert '"against": "simclr"' in rows
+    assert '"linear"' not in rows
+    nolabel.compare(str(small_images), methods=("rotation",), **(asked | {"protocols": ("knn", "linear")}))
+    assert '"linear"' in (both.runs[0] / "evaluation.jsonl").read_text()
     with pytest.raises(UsageError, match="other settings"):
         nolabel.compare(str(small_images), methods=("rotation",), **(asked | {"minutes": 1.0}))
 

@@ -71,6 +71,7 @@ def compare(
     folder = Path(out) if out else Path("runs") / f"compare-{Path(data).stem}"
     _same_settings(folder, {"data": data, "minutes": minutes, "encoder": encoder, "size": size, "seed": seed})
     left_out: dict[str, str] = {}
+    say(_plan(folder, names, minutes))
     for name in names:
         say(f"\n--- {name.replace('_', ' ')} ---")
         try:
@@ -97,6 +98,15 @@ def compare(
     page = write_comparison(runs, folder / "report.html")
     verdict = compared([read_record(place) for place in runs])
     return Comparison(tuple(runs), left_out, verdict.title, tuple(verdict.sentences), page)
+
+
+def _plan(folder: Path, names: Sequence[str], minutes: float) -> str:
+    """How long it will take, and that it may be stopped."""
+    todo = sum(status_of(folder / Path(name).stem) != "finished" for name in names)
+    return (
+        f"To train: {todo} of {len(names)} methods, {minutes:g} minutes each ({todo * minutes:g} in all), and then "
+        f"a few minutes each to measure. Stop it when you like: the same command goes on."
+    )
 
 
 def _trained(

@@ -1,6 +1,7 @@
 """Several encoders measured on the same test images, and the paired differences between them."""
 
 import io
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,37 +12,57 @@ from nolabel.data.store import ImageStore
 from nolabel.evaluation._features import silent
 from nolabel.evaluation._repeats import differences
 from nolabel.evaluation._split import divide
-from nolabel.evaluation.base import Progress, Result, result_of
+from nolabel.evaluation.base import Progress, Protocol, Result, result_of
 from nolabel.evaluation.run import evaluate_encoder, subject_of, write_results
 from nolabel.runs import EVALUATION, read_rows, write_atomically
 
 PREDICTIONS = "predictions.npz"
 """int (n,) for each protocol with a top-1: what the run's encoder says of each test image"""
+MEASURED = "measured.json"
+"""protocol -> the baselines that it was measured beside"""
 
 
 def measure(
     folder: Path,
     store: ImageStore,
     *,
-    protocols: Sequence[str],
+    protocols: Sequence[str | Protocol],
     baselines: Sequence[str],
     seed: int,
     progress: Progress = silent,
 ) -> None:
-    """Evaluate the run in `folder` unless that was done, and keep its predictions for paired tests.
+    """Evaluate the run in `folder` under the protocols that it has not been measured under beside these baselines.
 
-    Errors as `evaluate_encoder`.
+    Predictions are kept for paired tests. A protocol that is given with options of its own counts as done
+    whatever its options were. Errors as `evaluate_encoder`.
     """
-    if (folder / PREDICTIONS).is_file() and read_rows(folder / EVALUATION):
+    path = folder / MEASURED
+    done: dict[str, list[str]] = json.loads(path.read_text()) if path.is_file() else {}
+    todo = [one for one in protocols if _key(one) not in done or not {*baselines} <= {*done[_key(one)]}]
+    if not todo:
         return
     results = evaluate_encoder(
-        folder, store, protocols=protocols, baselines=baselines, seed=seed, progress=progress
+        folder, store, protocols=todo, baselines=baselines, seed=seed, progress=progress
     )
     write_results(folder, results)
     own = {r.protocol: r.predictions for r in _top1(results, subject_of(folder)) if r.predictions is not None}
     held = io.BytesIO()
-    np.savez(held, **own)  # type: ignore[arg-type]
+    np.savez(held, **{**_predictions(folder), **own})  # type: ignore[arg-type]
     write_atomically(folder / PREDICTIONS, held.getvalue())
+    done |= {_key(one): sorted({*baselines, *done.get(_key(one), ())}) for one in todo}
+    write_atomically(path, json.dumps(done, indent=2) + "\n")
+
+
+def _key(protocol: str | Protocol) -> str:
+    return protocol if isinstance(protocol, str) else type(protocol).__module__.rsplit(".", 1)[-1]
+
+
+def _predictions(folder: Path) -> dict[str, np.ndarray]:
+    path = folder / PREDICTIONS
+    if not path.is_file():
+        return {}
+    with np.load(path) as held:
+        return {name: held[name] for name in held.files}
 
 
 def pair_up(folders: Sequence[Path], store: ImageStore, seed: int) -> None:
@@ -64,8 +85,7 @@ def pair_up(folders: Sequence[Path], store: ImageStore, seed: int) -> None:
 def _read(folder: Path) -> list[Result]:
     """The run's own top-1 results with their predictions."""
     rows = [result_of(row) for row in read_rows(folder / EVALUATION)]
-    with np.load(folder / PREDICTIONS) as held:
-        kept = {name: held[name] for name in held.files}
+    kept = _predictions(folder)
     own = _top1(rows, subject_of(folder))
     return [replace(row, predictions=kept[row.protocol]) for row in own if row.protocol in kept]
 

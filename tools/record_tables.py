@@ -1,0 +1,160 @@
+"""Append the downstream results of runs to `docs/results/NAME.jsonl` and draw the tables of `docs/results/NAME.md`.
+
+`python tools/record_tables.py docs/results/downstream RUN ...`: each RUN is a run folder with an `evaluation.jsonl`
+or a `transfer.jsonl`, such as `python -m benchmarks.tables` leaves. A run of the same method, data and seed is
+replaced. Without RUN only the tables are drawn, each between its two marks of the page.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from nolabel.report.records import DIFFERENCE, UNTRAINED, Row, method_in_words, read_table
+from nolabel.report.transfer import lines
+from nolabel.runs import EVALUATION, read_description, read_rows, write_atomically, write_rows
+
+HEADS = {
+    "linear": "linear probe, best stage",
+    "knn": "kNN on the pooled vector",
+    "mlp": "MLP head, best stage, frozen",
+    "conv": "convolutional head, best stage, frozen",
+    "finetune": "the whole net, trained on",
+    "supervised": "the whole net, from random weights",
+}
+
+
+def row_of(run: Path) -> dict[str, Any]:
+    """What is kept of a run: how it was trained, its top-1 rows and its transfer."""
+    about = read_description(run)
+    rows = [row for row in read_table(run / EVALUATION) if row.metric in ("top1", "top1" + DIFFERENCE)]
+    return {
+        "method": about["method"],
+        "seed": about["seed"],
+        "asked": about["budget"]["asked"],
+        "encoder": about["encoder"],
+        "size": about["size"],
+        "data": Path(about["data"]["source"]).stem,
+        "images": round(about["budget"]["epochs"] * about["data"]["trained_on"]),
+        "started": about["started"],
+        "processor": about["machine"]["processor"],
+        "threads": about["threads"],
+        "measured": [_kept(row) for row in rows],
+        "transfer": {
+            line.name: {
+                "metric": line.metric, "encoder": line.encoder.value, "random": line.random.value,
+                "difference": line.difference.value, "low": line.difference.low, "high": line.difference.high,
+                "p": line.difference.setting["p"], "n": line.encoder.n, "says": line.says,
+            }
+            for line in lines(run).get("transfer", ())
+        },
+    }  # fmt: skip
+
+
+def _kept(row: Row) -> dict[str, Any]:
+    kept = {
+        name: getattr(row, name) for name in ("subject", "protocol", "metric", "value", "low", "high", "n")
+    }
+    more = {name: row.setting[name] for name in ("against", "p", "steps", "labels") if name in row.setting}
+    return kept | more | {name: row.chosen[name] for name in ("stage",) if name in row.chosen}
+
+
+def _name(row: dict[str, Any]) -> tuple[Any, ...]:
+    return (row["data"], row["method"], row["seed"])
+
+
+def _called(row: dict[str, Any]) -> str:
+    return f"{method_in_words(row['method'])}, seed {row['seed']}"
+
+
+def _cell(row: dict[str, Any] | None) -> str:
+    if row is None:
+        return ""
+    stage = f", {row['stage']}" if "stage" in row else ""
+    return f"{100 * row['value']:.1f} ({100 * row['low']:.1f}–{100 * row['high']:.1f}){stage}"
+
+
+def _top1(row: dict[str, Any], protocol: str, random: bool = False) -> dict[str, Any] | None:
+    """The top-1 of the run's own encoder, or of random weights beside it."""
+    for one in row["measured"]:
+        own = not one["subject"].startswith(UNTRAINED)
+        if (one["protocol"], one["metric"]) == (protocol, "top1") and own is not random:
+            return one
+    return None
+
+
+def _drawn(head: list[str], body: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *body))
+
+
+def heads(rows: list[dict[str, Any]]) -> str:
+    """RotNet's table: what is trained with labels, by the encoder; the runs share their images."""
+    body = [
+        [HEADS[protocol], *(_cell(_top1(row, protocol)) for row in rows), _first(rows, protocol)]
+        for protocol in HEADS
+    ]
+    return _drawn(
+        ["trained with all labels", *map(_called, rows), "random weights"],
+        [line for line in body if any(line[1:])],
+    )
+
+
+def _first(rows: list[dict[str, Any]], protocol: str) -> str:
+    return next(filter(None, (_cell(_top1(row, protocol, random=True)) for row in rows)), "")
+
+
+def few(rows: list[dict[str, Any]]) -> str:
+    """Encoders by the number of labels."""
+    columns = list(
+        dict.fromkeys(one["protocol"] for row in rows for one in row["measured"] if "@" in one["protocol"])
+    )
+    lines_ = [[_called(row), *(_cell(_top1(row, protocol)) for protocol in columns)] for row in rows]
+    lines_.append(["random weights", *(_first(rows, protocol) for protocol in columns)])
+    return _drawn(["encoder", *columns], [line for line in lines_ if any(line[1:])]) if columns else ""
+
+
+def transfer(rows: list[dict[str, Any]]) -> str:
+    """Encoders by the data set they are transferred to."""
+    rows = [row for row in rows if row["transfer"]]
+    names = list(dict.fromkeys(name for row in rows for name in row["transfer"]))
+    metrics = {name: one["metric"] for row in rows for name, one in row["transfer"].items()}
+    body = []
+    for row in rows:
+        cells = [row["transfer"].get(name) for name in names]
+        body.append(
+            [f"{_called(row)}, {row['data']}", *("" if one is None else _moved(one) for one in cells)]
+        )
+    return _drawn(["encoder, pretrained on", *(f"{name} ({metrics[name]})" for name in names)], body)
+
+
+def _moved(one: dict[str, Any]) -> str:
+    return f"{100 * one['encoder']:.1f} ({100 * one['difference']:+.1f}, {one['says']})"
+
+
+def draw(page: Path, rows: list[dict[str, Any]]) -> None:
+    """Put each table between `<!-- NAME -->` and `<!-- end -->`."""
+    text = page.read_text()
+    sets = list(dict.fromkeys(row["data"] for row in rows))
+    tables = {
+        f"{kind.__name__} {data}": kind([row for row in rows if row["data"] == data])
+        for data in sets
+        for kind in (heads, few)
+    }
+    for name, table in {**tables, "transfer": transfer(rows)}.items():
+        mark = f"<!-- {name} -->"
+        if mark in text:
+            before, _, rest = text.partition(mark)
+            text = f"{before}{mark}\n\n{table}\n\n<!-- end -->{rest.partition('<!-- end -->')[2]}"
+    write_atomically(page, text)
+
+
+def main(page: Path, runs: list[Path]) -> None:
+    kept = page.with_suffix(".jsonl")
+    new = [row_of(run) for run in runs]
+    names = {_name(row) for row in new}
+    rows = sorted([row for row in read_rows(kept) if _name(row) not in names] + new, key=_name)
+    write_rows(kept, rows)
+    draw(page.with_suffix(".md"), rows)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), [Path(run) for run in sys.argv[2:]])
