@@ -18,6 +18,7 @@ from nolabel.evaluation.conv import Conv, ConvOptions
 from nolabel.evaluation.few_labels import FewLabels, FewLabelsOptions
 from nolabel.evaluation.finetune import Finetune, FinetuneOptions
 from nolabel.evaluation.mlp import MLP, MLPOptions
+from nolabel.evaluation.run import subject_of
 from nolabel.evaluation.supervised import Supervised, SupervisedOptions
 from nolabel.evaluation.targets import Wanted, transfer_all
 from nolabel.runs import TRANSFER, opened_at
@@ -41,7 +42,7 @@ def transfer(folder: Path, targets: list[str], seed: int) -> None:
     """The linear transfer of one run to each of the sets."""
     encoder = load_encoder(folder)
     size = image_size(folder, encoder)
-    wanted = Wanted(folder.name, encoder_digest(encoder), size, seed)
+    wanted = Wanted(subject_of(folder), encoder_digest(encoder), size, seed)
     stores = [ImageStore.open(target, size=size) for target in targets]
     transfer_all(encoder, stores, folder / TRANSFER, wanted, say=print)
 
