@@ -1,0 +1,58 @@
+"""The tables of `docs/results`: what is drawn from kept rows, and where."""
+
+from pathlib import Path
+from typing import Any
+
+from tool_scripts import load_tool
+
+tables = load_tool("record_tables")
+
+
+def measured(subject: str, protocol: str, value: float) -> dict[str, Any]:
+    ends = {"low": value - 0.01, "high": value + 0.01, "n": 100}
+    return {"subject": subject, "protocol": protocol, "metric": "top1", "value": value, **ends}
+
+
+ROWS = [
+    {
+        "method": "simclr", "seed": 0, "data": "cifar10",
+        "measured": [
+            measured("simclr", "linear", 0.7), measured("random:resnet10", "linear", 0.6),
+            measured("simclr", "linear@1%", 0.5), measured("random:resnet10", "linear@1%", 0.3),
+        ],
+        "transfer": {"pets": {"metric": "mean per class", "encoder": 0.4, "difference": 0.1, "says": "better"}},
+    },
+    {
+        "method": "rotation", "seed": 0, "data": "cifar10", "measured": [measured("rotation", "conv", 0.8)],
+        "transfer": {},
+    },
+]  # fmt: skip
+
+
+def test_random_weights_have_a_column_of_their_own_and_empty_lines_are_left_out() -> None:
+    drawn = tables.heads(ROWS).splitlines()
+    assert drawn[0] == "| trained with all labels | SimCLR, seed 0 | rotation, seed 0 | random weights |"
+    assert drawn[2:] == [
+        "| linear probe, best stage | 70.0 (69.0–71.0) |  | 60.0 (59.0–61.0) |",
+        "| convolutional head, best stage, frozen |  | 80.0 (79.0–81.0) |  |",
+    ]
+
+
+def test_few_labels_have_a_line_for_each_encoder_that_was_measured() -> None:
+    assert tables.few(ROWS).splitlines()[2:] == [
+        "| SimCLR, seed 0 | 50.0 (49.0–51.0) |",
+        "| random weights | 30.0 (29.0–31.0) |",
+    ]
+
+
+def test_transfer_says_what_was_gained_over_random_weights() -> None:
+    assert tables.transfer(ROWS).splitlines()[-1] == "| SimCLR, seed 0, cifar10 | 40.0 (+10.0, better) |"
+
+
+def test_a_table_replaces_what_stood_between_its_marks(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("before\n<!-- few cifar10 -->\nold\n<!-- end -->\nafter\n")
+    tables.draw(page, ROWS)
+    assert "old" not in page.read_text()
+    assert "linear@1%" in page.read_text()
+    assert page.read_text().endswith("<!-- end -->\nafter\n")
