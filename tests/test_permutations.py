@@ -93,15 +93,36 @@ def test_algebraic_sets_that_are_not_known_are_refused(tiles: int, count: int) -
 
 
 @pytest.mark.parametrize(("tiles", "count"), [(4, 6), (5, 20)])
-@pytest.mark.parametrize("criterion", ["mean", "min_then_mean"])
+@pytest.mark.parametrize("criterion", ["mean", "min_then_mean", "min"])
 def test_every_greedy_choice_is_the_best_of_those_left(tiles: int, count: int, criterion: str) -> None:
     chosen = permutation_set(tiles, count, criterion, identity=True).tolist()  # type: ignore[arg-type]
     everything = [list(order) for order in itertools.permutations(range(tiles))]
 
     def score(candidate: list[int], before: list[list[int]]) -> tuple[int, ...]:
         apart = [sum(a != b for a, b in zip(candidate, order, strict=True)) for order in before]
-        return (sum(apart),) if criterion == "mean" else (min(apart), sum(apart))
+        return {"mean": (sum(apart),), "min": (-sum(apart),)}.get(criterion, (min(apart), sum(apart)))
 
     for k in range(1, count):
         left = [order for order in everything if order not in chosen[:k]]
         assert score(chosen[k], chosen[:k]) == max(score(order, chosen[:k]) for order in left)
+
+
+def test_the_ablations_sets_lie_closer_together() -> None:
+    means = [distances(permutation_set(9, 60, kind)).mean() for kind in ("mean", "middle", "min")]  # type: ignore[arg-type]
+    assert means[0] > 8.1
+    assert means[1] == pytest.approx(8.0, abs=0.1)
+    assert means[2] < 5
+
+
+def test_a_set_follows_its_own_seed_alone() -> None:
+    anew = permutation_set.__wrapped__
+    first = anew(9, 30)
+    np.random.seed(3)  # noqa: NPY002
+    np.random.rand(5)  # noqa: NPY002
+    assert (anew(9, 30) == first).all()
+    assert (anew(9, 30, seed=1) != first).any()
+
+
+def test_the_ceiling_is_reached_by_symbols_that_are_spread_evenly() -> None:
+    counts = np.stack([np.bincount(place, minlength=9) for place in permutation_set(9, 100, "mean").T])
+    assert set(counts.ravel().tolist()) <= {11, 12}

@@ -10,21 +10,23 @@ import numpy as np
 from nolabel.errors import UsageError
 
 MOST_TILES = 9
+Criterion = Literal["min_then_mean", "mean", "middle", "min", "random", "algebraic"]
 
 
 @lru_cache(maxsize=8)
 def permutation_set(
     tiles: int,
     count: int,
-    criterion: Literal["min_then_mean", "mean", "random", "algebraic"] = "min_then_mean",
+    criterion: Criterion = "min_then_mean",
     identity: bool = False,
     seed: int = 0,
 ) -> np.ndarray:
     """`count` permutations of `tiles` places, int64 (count, tiles), the same for the same arguments.
 
     Chosen one after another: of all that are left, the one whose smallest (then mean) Hamming distance to those chosen
-    is largest; `mean`: the paper's rule, by the mean distance alone; `random`: any; `algebraic`: as the first, but from
-    a group whose elements all differ in as many places as so many can (see `_groups`). Ties are drawn.
+    is largest; `mean`: the paper's rule, by the mean distance alone; `middle` and `min`: its ablation's, whose mean
+    distance is nearest the median, or smallest; `random`: any; `algebraic`: as the first, but from a group whose
+    elements all differ in as many places as so many can (see `_groups`). Ties are drawn.
 
     Args:
         identity: whether the permutation that moves nothing may be among them; it always is where all are asked for.
@@ -40,18 +42,20 @@ def permutation_set(
         candidates = _group_of(tiles, count)
         while not identity and (candidates == np.arange(tiles)).all(1).any():
             candidates = draw.permutation(tiles).astype(np.int8)[candidates]
-        return _far_apart(candidates, count, False, draw)
+        return _one_by_one(candidates, count, "min_then_mean", draw)
     everything = np.array(list(permutations(range(tiles))), dtype=np.int8)
     if count == available:
         return everything.astype(np.int64)
     candidates = everything if identity else everything[1:]
     if criterion == "random":
         return candidates[draw.choice(len(candidates), count, replace=False)].astype(np.int64)
-    return _far_apart(candidates, count, criterion == "mean", draw)
+    return _one_by_one(candidates, count, criterion, draw)
 
 
-def _far_apart(candidates: np.ndarray, count: int, by_mean: bool, draw: np.random.Generator) -> np.ndarray:
-    """`count` of the candidates (M, n), the first at random, the others each as far from those before as it can be."""
+def _one_by_one(
+    candidates: np.ndarray, count: int, criterion: Criterion, draw: np.random.Generator
+) -> np.ndarray:
+    """`count` of the candidates (M, n), the first at random, the others each the best beside those before."""
     tiles = candidates.shape[1]
     chosen = [int(draw.integers(len(candidates)))]
     nearest = np.full(len(candidates), tiles, dtype=np.int64)
@@ -60,8 +64,13 @@ def _far_apart(candidates: np.ndarray, count: int, by_mean: bool, draw: np.rando
         distance = (candidates != candidates[chosen[-1]]).sum(1)
         np.minimum(nearest, distance, out=nearest)
         total += distance
-        score = total if by_mean else nearest * (tiles * count) + total
-        score = np.where(nearest == 0, -1, score)
+        if criterion == "middle":
+            score = -np.abs(total - np.median(total[nearest > 0]))
+        elif criterion == "min":
+            score = -total
+        else:
+            score = total if criterion == "mean" else nearest * (tiles * count) + total
+        score = np.where(nearest == 0, -np.inf, score)
         chosen.append(int(draw.choice(np.flatnonzero(score == score.max()))))
     return candidates[chosen].astype(np.int64)
 

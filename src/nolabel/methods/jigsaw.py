@@ -6,17 +6,19 @@ into one of K orders that lie far apart (section 4.2), and a network that sees e
 late, names the order.
 
 The paper's values, as `PAPER_IMAGENET`: window 255, cells of 85, tiles of 64 px; 1000 orders; 30 % grey images;
-channels shifted by up to 2 px; each tile's mean and deviation set to 0 and 1; SGD 0.01, divided by 10 every
-100,000 of 350,000 steps, 256 puzzles, decay 5e-4. Its net has grouped AlexNet columns (encoder `alexnet_jigsaw`,
-without its fc6); any encoder may stand in their place.
+channels of colour images shifted by up to 2 px; each tile's mean and deviation set to 0 and 1; SGD 0.01, divided by
+10 every 100,000 of 350,000 steps, 256 puzzles, decay 5e-4. Its context-free net is the encoder `alexnet_jigsaw`
+(grouped AlexNet columns) with `--head fc`: fc6 for each tile, fc7 over all of them; any encoder may stand in the
+columns' place. The first released code (`CODE_IMAGENET`) has 100 orders, an fc6 of 1024, no grey images, no channel
+shifts, and takes out the tiles' means alone. What starts the layers is torch's, and biases learn at everybody's rate.
 
 The scaled defaults (ours) are for minutes on a processor: 2 x 2 tiles up to 32 px, a small head, AdamW with a
 cosine, and several orders of the same tiles in one step: joining features again costs next to nothing.
 """
 
 import math
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
@@ -25,15 +27,13 @@ from torch import Tensor, nn
 from nolabel.data.batch import ImageBatch
 from nolabel.encoders.base import SMALLEST, Encoder, evaluating
 from nolabel.errors import UsageError
+from nolabel.methods import _jigsaw_net, _jigsaw_picture
 from nolabel.methods._permutations import permutation_set
 from nolabel.methods.base import DataInfo, Method, Recipe
-from nolabel.views import colour, plain, tiles
+from nolabel.views import colour, geometry, plain, tiles
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-PER_TILE = 128
-"""values a tile gives to the head"""
 
 
 @dataclass(frozen=True)
@@ -44,10 +44,14 @@ class JigsawOptions:
     """tiles a side; 0: 2 up to 32 px, else 3 (paper 3)"""
     permutations: int = 0
     """K, orders to tell apart; 0: all 24 of 2 x 2; of 3 x 3 24 up to 32 px, 64 up to 64 px, else 100 (paper 1000)"""
-    criterion: Literal["min_then_mean", "mean", "random", "algebraic"] = "min_then_mean"
-    """how orders are chosen: far apart at worst, on average (paper), anyhow, or from groups that are furthest apart"""
+    criterion: Literal["min_then_mean", "mean", "middle", "min", "random", "algebraic"] = "min_then_mean"
+    """orders far apart at worst, on average (paper), middling, close (its ablation), any, or of the furthest groups"""
+    permutation_seed: int = 0
+    """of the choice of orders, apart from the run's"""
     identity: bool = False
     """whether the order that moves nothing may be among them"""
+    tile: int = 0
+    """side of a tile in pixels; 0: about three quarters of a cell (paper 64 of 85, and 64 of 75)"""
     gap: bool = True
     """whether tiles are smaller than cells, at random places in them; without it edges continue into neighbours"""
     tile_norm: Literal["mean_std", "mean", "none"] = "mean_std"
@@ -55,13 +59,21 @@ class JigsawOptions:
     channel_jitter: int = -1
     """largest shift of a tile's channels in pixels, against lens fringes; -1: 1, and 0 or 2 by size (paper 2)"""
     grey_p: float = 0.3
-    """probability of losing the colour"""
+    """probability of losing the colour (paper 0.3)"""
+    flip_p: float = 0.0
+    """probability that the whole image is mirrored before it is cut (paper: none)"""
     random_crop: bool = True
     """whether the window moves where it is smaller than the image"""
     puzzles: int = 4
     """orders of an image's tiles in one step (paper 1)"""
+    head: Literal["pooled", "fc"] = "pooled"
+    """`pooled`: a tile's mean features; `fc`: its map, by a 3x3 pool and fc6 (paper)"""
+    per_tile: int = 128
+    """values that a tile gives to the head (paper 512, its code 1024)"""
     head_hidden: int = 512
     """width of the layer that joins the tiles (paper 4096)"""
+    dropout: float = 0.0
+    """share of the hidden units that is dropped (paper 0.5)"""
 
     def __post_init__(self) -> None:
         if self.grid not in (0, 2, 3) or self.puzzles < 1:
@@ -70,14 +82,21 @@ class JigsawOptions:
             )
 
 
-PAPER_IMAGENET = (
-    JigsawOptions(grid=3, permutations=1000, criterion="mean", channel_jitter=2, puzzles=1, head_hidden=4096),
-    Recipe(
-        batch_size=256, optimizer="sgd", lr=0.01, lr_batch=256, momentum=0.9, weight_decay=5e-4, schedule="step",
-        warmup=0.0, drops=(100 / 350, 200 / 350, 300 / 350), drop_factor=10.0, epochs=69.0,
-    ),
+_CFN = JigsawOptions(
+    grid=3, permutations=1000, criterion="mean", tile=64, channel_jitter=2, puzzles=1, head="fc", per_tile=512,
+    head_hidden=4096, dropout=0.5,
 )  # fmt: skip
-"""section 4 and the released solver; at 255 px"""
+_SOLVER = Recipe(
+    batch_size=256, optimizer="sgd", lr=0.01, lr_batch=256, momentum=0.9, weight_decay=5e-4, schedule="step",
+    warmup=0.0, drops=(100 / 350, 200 / 350, 300 / 350), drop_factor=10.0, epochs=69.0,
+)  # fmt: skip
+PAPER_IMAGENET = (_CFN, _SOLVER)
+"""section 4, at 255 px (or 225)"""
+CODE_IMAGENET = (
+    replace(_CFN, permutations=100, channel_jitter=0, grey_p=0.0, tile_norm="mean", per_tile=1024),
+    _SOLVER,
+)
+"""the first released solver, at 255 px"""
 
 
 def jigsaw_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -110,16 +129,18 @@ class Jigsaw(Method):
         super().__init__(encoder, options, data)
         self.grid, self.cell, self.tile, self.shift = geometry_of(options, data.size)
         count = options.permutations or _orders(self.grid, data.size)
-        found = permutation_set(self.grid**2, count, options.criterion, options.identity)
+        found = permutation_set(
+            self.grid**2, count, options.criterion, options.identity, options.permutation_seed
+        )
         self.register_buffer("orders", torch.from_numpy(found.copy()))
         self.chance = 1 / count
-        self.shrink = nn.Linear(encoder.dim, PER_TILE)
-        self.head = nn.Sequential(
-            nn.Linear(self.grid**2 * PER_TILE, options.head_hidden),
-            nn.BatchNorm1d(options.head_hidden),
-            nn.ReLU(),
-            nn.Linear(options.head_hidden, count),
-        )
+        o = options
+        if o.head == "fc":
+            self.shrink: nn.Module = _jigsaw_net.fc6(encoder, self.tile, o.per_tile, o.dropout)
+        else:
+            self.shrink = nn.Linear(encoder.dim, o.per_tile)
+        width = self.grid**2 * o.per_tile
+        self.head = _jigsaw_net.joining(width, o.head_hidden, count, o.dropout, o.head == "pooled")
 
     @classmethod
     def encoder_size(cls, options: JigsawOptions, data: DataInfo) -> int:
@@ -130,17 +151,20 @@ class Jigsaw(Method):
         room = self.cell - self.tile - 2 * self.shift
         free = self.data.size - self.grid * self.cell if self.options.random_crop else 0
         spread = (2 * self.shift + 1,)
-        return {
+        drawn = {
             "window": torch.randint(free + 1, (n, 1, 2), generator=generator),
             "offset": self.shift + torch.randint(room + 1, (n, count, 2), generator=generator),
             "channels": torch.randint(*spread, (n, count, 3, 2), generator=generator) - self.shift,
             "labels": torch.randint(len(self.orders), (n, self.options.puzzles), generator=generator),
             **colour.draw_grey(n, generator, self.options.grey_p),
+            **geometry.draw_flip(n, generator, self.options.flip_p),
         }
+        drawn["channels"] *= ~drawn["grey"].view(-1, 1, 1, 1)
+        return drawn
 
     def views(self, images: ImageBatch, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
         """`tiles` (B n, 3, p, p), those of an image adjacent and in their places, and `labels` (B, P)."""
-        whole = colour.grey(plain.whole(images, self.data.size), drawn)
+        whole = geometry.flip(colour.grey(plain.whole(images, self.data.size), drawn), drawn)
         at = self.corners(drawn)[:, :, None] + drawn["channels"]
         parts = tiles.cut(whole, at[..., 0], at[..., 1], self.tile)
         if self.options.tile_norm == "mean_std":
@@ -156,9 +180,15 @@ class Jigsaw(Method):
 
     def answer(self, parts: Tensor, labels: Tensor) -> Tensor:
         """Logits (B P, K) for tiles (B n, 3, p, p) put into the orders `labels` (B, P)."""
-        seen = self.encoder(parts, standardised=self.options.tile_norm != "none")
-        each = self.shrink(seen).unflatten(0, (-1, self.grid**2))
+        each = self.each(parts).unflatten(0, (-1, self.grid**2))
         return self.head(shuffled(each, self.orders[labels]).flatten(2).flatten(0, 1))
+
+    def each(self, parts: Tensor) -> Tensor:
+        """What every tile (B n, 3, p, p) alone gives to the head: (B n, per_tile)."""
+        known = self.options.tile_norm != "none"
+        if self.options.head == "pooled":
+            return self.shrink(self.encoder(parts, standardised=known))
+        return self.shrink(self.encoder.maps(parts, standardised=known)[self.encoder.stages[-1]])
 
     def forward(self, views: dict[str, Tensor]) -> dict[str, Tensor]:
         logits, labels = self.answer(views["tiles"], views["labels"]), views["labels"].flatten()
@@ -176,52 +206,32 @@ class Jigsaw(Method):
     @torch.no_grad()
     def panel(self, images: ImageBatch, generator: torch.Generator, trained: bool = False) -> "Figure":
         """Puzzle, the trained net's answer, and solution of each image (a row)."""
-        from matplotlib.figure import Figure
-
         drawn = self.draw(images.size, generator, 0.0)
         views = self.views(images, drawn)
         orders = self.orders[views["labels"][:, 0]]
         at = self.corners(drawn)
-        parts = tiles.cut(plain.whole(images, self.data.size), at[..., 0], at[..., 1], self.tile)
+        whole = geometry.flip(plain.whole(images, self.data.size), drawn)
+        parts = tiles.cut(whole, at[..., 0], at[..., 1], self.tile)
         puzzle = shuffled(parts, orders[:, None])[:, 0]
-        columns = [("the puzzle", puzzle), ("solution", parts)]
-        right = torch.ones(images.size, dtype=torch.bool)
+        answer = right = None
         if trained:
             with evaluating(self):
                 named = self.answer(views["tiles"], views["labels"][:, :1]).argmax(1)
             back = self.orders[named].argsort(1)
-            columns.insert(1, ("the network's answer", shuffled(puzzle, back[:, None])[:, 0]))
-            right = named == views["labels"][:, 0]
-        figure = Figure(figsize=(2.6 * len(columns), 2.7 * images.size + 0.6), layout="constrained")
-        axes = figure.subplots(images.size, len(columns), squeeze=False)
-        for b, (row, good) in enumerate(zip(axes, right.tolist(), strict=True)):
-            for axis, (title, shown) in zip(row, columns, strict=True):
-                self._show(axis, shown[b])
-                axis.set(xticks=[], yticks=[])
-                if title == "the network's answer":
-                    told = "✓ right" if good else "✗ wrong"
-                    axis.set_xlabel(told, fontsize=12, color="darkgreen" if good else "darkred")
-                if not b:
-                    axis.set_title(title, fontsize=12)
-        figure.suptitle("Jigsaw: in which order were the tiles shuffled?", fontsize=13)
-        return figure
-
-    def _show(self, axis: Any, parts: Tensor) -> None:
-        """Tiles (n, 3, p, p) side by side with a white seam."""
-        seam = max(1, self.tile // 12)
-        padded = F.pad(parts, (seam,) * 4, value=1.0).unflatten(0, (self.grid, self.grid))
-        sheet = padded.permute(0, 3, 1, 4, 2).flatten(2, 3).flatten(0, 1)
-        axis.imshow(sheet.clamp(0, 1).cpu().numpy(), interpolation="nearest")
+            answer, right = shuffled(puzzle, back[:, None])[:, 0], named == views["labels"][:, 0]
+        return _jigsaw_picture.draw(puzzle, parts, answer, right)
 
 
 def geometry_of(options: JigsawOptions, size: int) -> tuple[int, int, int, int]:
     """Tiles a side, sides of cell and tile in pixels, and largest channel shift, for images of `size` px.
 
-    Raises UsageError where tiles would be smaller than the smallest encoder's input.
+    Raises UsageError where tiles are larger than their cells, or too small for any encoder.
     """
     grid = options.grid or (2 if size <= 32 else 3)
     cell = size // grid
-    tile = 4 * round(0.76 * cell / 4) if options.gap else cell
+    tile = options.tile or 4 * round(0.76 * cell / 4) if options.gap else cell
+    if tile > cell:
+        raise UsageError(f"Jigsaw tiles of {tile} px do not fit cells of {cell} px: choose a smaller --tile.")
     if tile < SMALLEST:
         raise UsageError(
             f"Jigsaw tiles of {tile} px are too small for an encoder: train at {grid * 10} px or more."
