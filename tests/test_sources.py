@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from nolabel.data import layout, named
+from nolabel.data import layout
 from nolabel.data.files import Files, file_digest
 from nolabel.data.sources import find
 from nolabel.errors import DataError, NolabelError, UsageError
@@ -272,20 +272,3 @@ def test_lists_of_paths_name_the_images(tmp_path: Path) -> None:
     assert set(files.labels) == {-1}
     (tmp_path / "list.csv").write_text("label,path\ndog,x/2.png\n")
     assert labels_of(load(tmp_path / "list.csv")) == {"x/2.png": "dog"}
-
-
-@pytest.mark.slow  # importing torchvision takes seconds
-def test_a_data_set_that_cannot_be_downloaded_is_one_sentence(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from torchvision import datasets
-
-    def unreachable(*_: object, **__: object) -> None:
-        raise OSError("no route to host")
-
-    for kind in ("CIFAR10", "STL10"):
-        monkeypatch.setattr(datasets, kind, unreachable)
-    for name in ("cifar10", "stl10"):
-        with pytest.raises(DataError, match="cannot be downloaded") as caught:
-            named.find(name, tmp_path).load()
-        assert "no route to host" in str(caught.value)

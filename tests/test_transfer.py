@@ -29,6 +29,11 @@ def normal(n: int, d: int, seed: int = 0) -> Tensor:
         ("FGVC-Aircraft", "balanced"),
         ("Oxford-IIIT-Pets", "balanced"),
         ("rsscn7_satellite.zip", "top1"),
+        ("/data/flowers102/", "balanced"),
+        ("flowers102/labels.csv", "balanced"),
+        ("fgvc-aircraft-2013b.tar.gz", "balanced"),
+        ("OxfordIIITPet", "balanced"),
+        ("carpets.zip", "top1"),
     ],
 )
 def test_a_set_s_metric_by_its_name(name: str, metric: str) -> None:

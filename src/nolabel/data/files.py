@@ -52,6 +52,15 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def on_disk(root: Path, paths: Sequence[str]) -> Iterator[Blob]:
+    """The bytes of the files at `paths` below `root`, or why there are none."""
+    for path in paths:
+        try:
+            yield (root / path).read_bytes()
+        except OSError as error:
+            yield f"cannot be read: {error.strerror}"
+
+
 def placed(
     paths: Sequence[str],
     blobs: Callable[[], Iterator[Blob]],

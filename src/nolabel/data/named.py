@@ -1,67 +1,182 @@
-"""Data sets by name, through torchvision: `cifar10`, `cifar100`, `stl10`, downloaded once."""
+"""Data sets by name: the twelve of SimCLR's transfer table and STL-10, fetched once by torchvision.
+
+A set whose files lie in the cache's folder `downloads` as torchvision lays them out is read from there: nothing
+is fetched then. `docs/data_sets.md` says how each lies.
+"""
 
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from nolabel.data.files import Files, Listing
+from nolabel.data import _official, layout
+from nolabel.data._official import TEST, TRAIN, Entry
+from nolabel.data.files import Files, Listing, on_disk
 from nolabel.data.workers import Blob
 from nolabel.errors import DataError
 
-NAMES = ("cifar10", "cifar100", "stl10")
+RULES = 1
+"""part of a store's key: raise it when a change here or in `_official` moves images between splits or classes"""
+
+
+@dataclass(frozen=True)
+class Unpacked:
+    """A set that torchvision leaves as image files."""
+
+    folder: str
+    """below the downloads"""
+    entries: Callable[[Path], Iterable[Entry]]
+    kind: str
+    """torchvision's class"""
+    needs: tuple[str, ...] = (".",)
+    """what must be in the folder"""
+    calls: tuple[dict[str, str], ...] = ({},)
+    """arguments of the class, once for each part that is fetched by itself"""
+    chooses: tuple[str, ...] = ()
+    """files that change the split where they are there"""
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """A set that torchvision reads from files of raw pixels."""
+
+    kind: str
+    """torchvision's class"""
+    calls: tuple[dict[str, Any], dict[str, Any]]
+    """its arguments for the training and for the test images"""
+    channels_first: bool = False
+
+
+_BY_TRAIN = ({"train": True}, {"train": False})
+
+SETS: dict[str, Unpacked | Arrays] = {
+    "food101": Unpacked(
+        "food-101", _official.food101, "Food101", ("images", "meta/train.json", "meta/test.json")
+    ),
+    "cifar10": Arrays("CIFAR10", _BY_TRAIN),
+    "cifar100": Arrays("CIFAR100", _BY_TRAIN),
+    "sun397": Unpacked("SUN397", _official.sun397, "SUN397", chooses=("Training_01.txt", "Testing_01.txt")),
+    "cars": Unpacked(
+        "stanford_cars",
+        _official.cars,
+        "StanfordCars",
+        ("cars_train", "cars_test", "devkit/cars_train_annos.mat", "cars_test_annos_withlabels.mat"),
+    ),
+    "aircraft": Unpacked(
+        "fgvc-aircraft-2013b",
+        _official.aircraft,
+        "FGVCAircraft",
+        ("data/images", "data/images_variant_trainval.txt", "data/images_variant_test.txt"),
+    ),
+    "voc2007": Unpacked(
+        "VOCdevkit/VOC2007",
+        _official.voc2007,
+        "VOCDetection",
+        ("JPEGImages", "ImageSets/Main/trainval.txt", "ImageSets/Main/test.txt"),
+        ({"year": "2007", "image_set": "trainval"}, {"year": "2007", "image_set": "test"}),
+    ),
+    "dtd": Unpacked("dtd/dtd", _official.dtd, "DTD", ("images", "labels/train1.txt", "labels/test1.txt")),
+    "pets": Unpacked(
+        "oxford-iiit-pet",
+        _official.pets,
+        "OxfordIIITPet",
+        ("images", "annotations/trainval.txt", "annotations/test.txt"),
+    ),
+    "caltech101": Unpacked("caltech101/101_ObjectCategories", _official.caltech101, "Caltech101"),
+    "flowers102": Unpacked(
+        "flowers-102", _official.flowers102, "Flowers102", ("jpg", "imagelabels.mat", "setid.mat")
+    ),
+    "stl10": Arrays("STL10", ({"split": "train+unlabeled"}, {"split": "test"}), channels_first=True),
+}
+FOLDER_ONLY = ("birdsnap",)
+"""in the table too, but its images are a list of links"""
+NAMES = (*SETS, *FOLDER_ONLY)
 
 
 def find(name: str, downloads: Path) -> Listing:
-    """The listing of one of `NAMES`; the files are checked by torchvision's digests when they are loaded.
+    """The listing of one of `NAMES`; what is fetched is checked by torchvision's digests.
 
-    STL-10's unlabelled images come in the training split, without labels.
+    STL-10's unlabelled images come in the training split, without labels. The labels of VOC 2007 are joined by
+    semicolons, `?` before those that count neither way.
 
     Raises:
-        DataError: it is not there and cannot be downloaded.
+        DataError: it is not there and cannot be fetched.
     """
-    return Listing(f"torchvision {name}", lambda: _load(name, downloads))
+    if name in FOLDER_ONLY:
+        raise DataError(
+            f"{name} is published as a list of links, which nothing fetches here: give the path of a folder "
+            f"{name} with train/<class> and test/<class>."
+        )
+    kind = SETS[name]
+    if isinstance(kind, Arrays):
+        return Listing(f"torchvision {name}", lambda: _from_arrays(name, kind, downloads))
+    choosing = [file for file in kind.chooses if (downloads / kind.folder / file).is_file()]
+    return Listing(f"torchvision {name} {choosing} {RULES}", lambda: _from_files(name, kind, downloads))
 
 
-def _load(name: str, downloads: Path) -> Files:
+def _from_files(name: str, kind: Unpacked, downloads: Path) -> Files:
+    root = downloads / kind.folder
+    if not all((root / file).exists() for file in kind.needs):
+        _fetch(name, kind, downloads)
+    try:
+        entries = sorted(
+            kind.entries(root), key=lambda entry: (entry.split == TEST, layout.natural(entry.path))
+        )
+    except (OSError, ValueError, KeyError, IndexError) as error:
+        raise DataError(
+            f"The lists of {name} in {root} cannot be read ({error}): remove the folder and fetch or unpack it again."
+        ) from None
+    classes = tuple(sorted({entry.label for entry in entries}, key=layout.natural))
+    number = {label: i for i, label in enumerate(classes)}
+    paths = tuple(entry.path for entry in entries)
+    labels = tuple(number[entry.label] for entry in entries)
+    splits = tuple(int(entry.split == TEST) for entry in entries)
+    return Files(paths, labels, splits, classes, (TRAIN, TEST), lambda: on_disk(root, paths), (), root)
+
+
+def _fetch(name: str, kind: Unpacked | Arrays, downloads: Path) -> list[Any]:
+    """The parts of a set as torchvision's objects; what the downloads hold already is not fetched again."""
     from torchvision import datasets
 
-    kind = {"cifar10": datasets.CIFAR10, "cifar100": datasets.CIFAR100, "stl10": datasets.STL10}[name]
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(30)
     try:
         downloads.mkdir(parents=True, exist_ok=True)
-        if name == "stl10":
-            parts = [kind(downloads, split=split, download=True) for split in ("train+unlabeled", "test")]
-        else:
-            parts = [kind(downloads, train=train, download=True) for train in (True, False)]
-    except (OSError, RuntimeError) as error:
+        return [getattr(datasets, kind.kind)(downloads, download=True, **call) for call in kind.calls]
+    except (OSError, RuntimeError, ValueError) as error:
         cause = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
+        place = downloads / kind.folder if isinstance(kind, Unpacked) else downloads
         raise DataError(
-            f"{name} cannot be downloaded to {downloads} ({cause}): "
-            "give the path of a folder or .zip of its images."
+            f"{name} cannot be downloaded to {place} ({cause}): unpack it there, or give the path of a folder or "
+            ".zip of its images."
         ) from None
     finally:
         socket.setdefaulttimeout(timeout)
+
+
+def _from_arrays(name: str, kind: Arrays, downloads: Path) -> Files:
+    parts = _fetch(name, kind, downloads)
     classes = tuple(parts[0].classes)
     labels = [
         [int(label) for label in getattr(part, "targets", getattr(part, "labels", ()))] for part in parts
     ]
     paths = [
         f"{split}/{classes[label] if label >= 0 else 'unlabelled'}/{i:06d}"
-        for split, of_split in zip(("train", "test"), labels, strict=True)
+        for split, of_split in zip((TRAIN, TEST), labels, strict=True)
         for i, label in enumerate(of_split)
     ]
 
     def blobs() -> Iterator[Blob]:
         for part in parts:
             for pixels in part.data:
-                image = np.moveaxis(pixels, 0, -1) if name == "stl10" else pixels
+                image = np.moveaxis(pixels, 0, -1) if kind.channels_first else pixels
                 yield (
                     b"P6 %d %d 255\n" % (image.shape[1], image.shape[0])
                     + np.ascontiguousarray(image).tobytes()
                 )
 
     splits = (0,) * len(labels[0]) + (1,) * len(labels[1])
-    return Files(tuple(paths), tuple(labels[0] + labels[1]), splits, classes, ("train", "test"), blobs)
+    return Files(tuple(paths), tuple(labels[0] + labels[1]), splits, classes, (TRAIN, TEST), blobs)

@@ -4,6 +4,7 @@ A source lists its files without decoding one, and hands out their bytes.
 """
 
 import csv
+import difflib
 import hashlib
 import io
 import os
@@ -13,8 +14,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from nolabel.data import archives, layout
-from nolabel.data.files import Files, Listing, Skipped, file_digest, refused
+from nolabel.data import archives, layout, named
+from nolabel.data.files import Files, Listing, Skipped, file_digest, on_disk, placed, refused
 from nolabel.data.workers import Blob
 from nolabel.errors import DataError, UsageError
 
@@ -34,9 +35,13 @@ def find(source: str | Path, labels: Path | None = None, digest: Digest = file_d
     """
     path = Path(source).expanduser()
     if not os.path.exists(path):
-        raise UsageError(
-            f"There is no folder or file {source}: give the path of a folder, a .zip, a .tar or a list."
+        near = difflib.get_close_matches(str(source).lower(), named.NAMES, 1, 0.7)
+        hint = (
+            f"did you mean the data set {near[0]}?"
+            if near
+            else "give the path of a folder, a .zip, a .tar or a list."
         )
+        raise UsageError(f"There is no folder or file {source}: {hint}")
     if path.is_dir():
         listing = _folder(path)
     elif path.suffix.lower() in (".csv", ".txt"):
@@ -138,24 +143,7 @@ def _stat_key(items: Iterator[tuple[str, os.stat_result]]) -> str:
 
 
 def _from_disk(root: Path, paths: Sequence[str], skipped: tuple[Skipped, ...]) -> Files:
-    def blobs() -> Iterator[Blob]:
-        for path in paths:
-            try:
-                yield (root / path).read_bytes()
-            except OSError as error:
-                yield f"cannot be read: {error.strerror}"
-
-    places = layout.layout(paths)
-    return Files(
-        tuple(paths),
-        places.labels,
-        places.splits,
-        places.class_names,
-        places.split_names,
-        blobs,
-        skipped,
-        root,
-    )
+    return placed(paths, lambda: on_disk(root, paths), skipped, root)
 
 
 def _path_list(path: Path) -> Listing:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import torch
 
 from nolabel import runs
+from nolabel.data._official import IGNORED, SEVERAL
 from nolabel.data.store import ImageStore
 from nolabel.encoders.base import Encoder
 from nolabel.errors import DataError
@@ -35,8 +36,6 @@ from nolabel.evaluation.transfer import (
 
 FINETUNE = "finetune"
 PROTOCOLS = {PROTOCOL: "linear probe", FINETUNE: "fine-tuning"}
-SEVERAL = ";"
-"""between the labels of an image that shows several classes"""
 
 
 @dataclass(frozen=True)
@@ -70,10 +69,12 @@ class Wanted:
 def target_of(store: ImageStore) -> Target:
     """The images as a target, with the metric of their name; several labels an image (`cat;dog`) as tags.
 
+    A label that begins with `?` counts neither as shown nor as absent.
+
     Raises:
         DataError: a set that is measured by mean average precision has one label an image, or has no labels.
     """
-    several = any(SEVERAL in name for name in store.class_names)
+    several = any(SEVERAL in name or name.startswith(IGNORED) for name in store.class_names)
     if not several:
         metric = metric_of(store.source)
         if metric == "map11":
@@ -84,8 +85,11 @@ def target_of(store: ImageStore) -> Target:
         return Target(store.source, store, metric)
     store = store.subset((store.labels >= 0).nonzero()[:, 0])
     shown = [frozenset(filter(None, map(str.strip, name.split(SEVERAL)))) for name in store.class_names]
-    names = tuple(sorted(frozenset().union(*shown)))
-    table = torch.tensor([[name in of_class for name in names] for of_class in shown], dtype=torch.int8)
+    names = tuple(sorted({label.removeprefix(IGNORED) for of_class in shown for label in of_class}))
+    marks = [
+        [1 if name in of_class else -(IGNORED + name in of_class) for name in names] for of_class in shown
+    ]
+    table = torch.tensor(marks, dtype=torch.int8)
     return Target(store.source, replace(store, class_names=names), "map11", table[store.labels])
 
 

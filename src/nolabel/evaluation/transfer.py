@@ -52,6 +52,14 @@ METRICS: dict[str, Metric] = {
     "flowers102": "balanced",
 }
 """the paper's twelve data sets, in its order; "balanced" is the mean over classes"""
+ALSO_CALLED = {
+    "aircraft": ("fgvcaircraft",),
+    "voc2007": ("voc07",),
+    "pets": ("oxfordpet", "oxfordpets", "oxfordiiitpet", "oxfordiiitpets"),
+    "caltech101": ("101objectcategories",),
+    "flowers102": ("102flowers", "oxford102", "oxfordflowers"),
+}
+"""other names of the sets whose metric is not top-1, without what separates their words"""
 TIED = 0.05
 PROTOCOL = "transfer"
 
@@ -99,10 +107,19 @@ class Comparison:
 
 
 def metric_of(name: str) -> Metric:
-    """The metric of a data set by its name or path (`caltech101.zip`, `Flowers-102`); top-1 where unknown."""
-    plain = re.sub(r"[^a-z0-9]", "", re.split(r"[/\\]", name.lower().removesuffix(".zip"))[-1])
-    known = [key for key in METRICS if plain.startswith(key) or plain.endswith(key)]
-    return METRICS[max(known, key=len)] if known else "top1"
+    """The metric of a data set by its name or path (`caltech101.zip`, `Flowers-102/`); top-1 where unknown.
+
+    A list of paths is known by its folder too (`flowers102/labels.csv`).
+    """
+    parts = re.split(r"[/\\]", name.lower().rstrip("/\\"))
+    words = re.findall(
+        r"[a-z]+|[0-9]+", " ".join(parts[-2:] if parts[-1].endswith((".csv", ".txt")) else parts[-1:])
+    )
+    runs = {"".join(words[start:end]) for end in range(len(words) + 1) for start in range(end)}
+    known: list[Metric] = [
+        metric for key, metric in METRICS.items() if runs & {key, *ALSO_CALLED.get(key, ())}
+    ]
+    return known[0] if known else "top1"
 
 
 def transfer(
