@@ -10,10 +10,15 @@ import functools
 import importlib
 import importlib.util
 import inspect
+from dataclasses import fields
+from numbers import Integral, Real
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from nolabel.errors import UsageError
+
+T = TypeVar("T")
 
 PACKAGE = Path(__file__).parent
 
@@ -104,6 +109,50 @@ def load(kind: str, name: str, contract: type) -> type:
             f"{name} must define exactly one {contract.__name__}, but it defines {len(classes)}."
         )
     return classes[0]
+
+
+def checked(options: T) -> T:
+    """`options`, a dataclass whose fields hold what their types allow; the command line checks its words likewise.
+
+    Raises:
+        UsageError: a word that is none of a field's `Literal`, or a value of another type.
+    """
+    hints = get_type_hints(type(options))
+    for field in fields(options):
+        value, hint = getattr(options, field.name), hints[field.name]
+        if not _fits(value, hint):
+            words = tuple(str(word) for word in _words(hint))
+            if words:
+                raise UsageError(unknown(f"value of {field.name}", str(value), words))
+            kind = hint.__name__ if isinstance(hint, type) else str(hint)
+            raise UsageError(f"The option {field.name} is {value!r}: give a value of type {kind}.")
+    return options
+
+
+def _words(hint: Any) -> tuple[Any, ...]:
+    """What the `Literal`s of a type allow."""
+    if get_origin(hint) is Literal:
+        return get_args(hint)
+    return tuple(word for part in get_args(hint) for word in _words(part))
+
+
+def _fits(value: Any, hint: Any) -> bool:
+    """Whether `value` is of the type `hint`, made of int, float, str, bool, tuple, Literal and None; else True."""
+    kind, parts = get_origin(hint), get_args(hint)
+    if kind is Literal:
+        return value in parts
+    if kind in (Union, UnionType):
+        return any(_fits(value, part) for part in parts)
+    if kind is tuple:
+        if not isinstance(value, tuple):
+            return False
+        elements = parts[:1] * len(value) if parts[-1] is ... else parts
+        return len(elements) == len(value) and all(map(_fits, value, elements))
+    if hint is float:
+        return isinstance(value, Real) and not isinstance(value, bool)
+    if hint is int:
+        return isinstance(value, Integral) and not isinstance(value, bool)
+    return isinstance(value, hint) if hint in (str, bool, NoneType) else True
 
 
 def unknown(what: str, name: str, known: tuple[str, ...]) -> str:

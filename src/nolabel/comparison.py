@@ -11,12 +11,14 @@ from nolabel import api, catalog
 from nolabel.data.store import ImageStore
 from nolabel.errors import UsageError
 from nolabel.evaluation import baselines as known
+from nolabel.evaluation._split import divide
 from nolabel.evaluation.compare import measure, pair_up
 from nolabel.methods.base import Method
 from nolabel.report.comparison import compared
 from nolabel.report.page import write_comparison, write_report
 from nolabel.report.records import BASELINES, read_record
-from nolabel.runs import read_description, status_of, write_atomically
+from nolabel.runs import make_folder, read_description, status_of, write_atomically
+from nolabel.training.begin import LARGEST_DEFAULT_SIZE
 
 SETTINGS = "compare.json"
 
@@ -69,7 +71,11 @@ def compare(
     for name in names:
         catalog.load("methods", name, Method)
     folder = Path(out) if out else Path("runs") / f"compare-{Path(data).stem}"
-    _same_settings(folder, {"data": data, "minutes": minutes, "encoder": encoder, "size": size, "seed": seed})
+    divide(
+        ImageStore.open(data, size=size or LARGEST_DEFAULT_SIZE, labels=labels), seed
+    )  # before hours of training
+    _same_settings(folder, {"data": data, "minutes": minutes, "encoder": encoder, "size": size, "seed": seed,
+                            "labels": None if labels is None else str(labels)})  # fmt: skip
     left_out: dict[str, str] = {}
     say(_plan(folder, names, minutes))
     for name in names:
@@ -135,13 +141,13 @@ def _same_settings(folder: Path, settings: dict[str, object]) -> None:
     """Keep the settings of a new comparison; raise UsageError where `folder` holds one with others."""
     path = folder / SETTINGS
     if path.is_file():
-        held = json.loads(path.read_text())
+        held = {"labels": None} | json.loads(path.read_text())
         if held != settings:
             raise UsageError(
                 f"{folder} holds a comparison with other settings ({held}): choose another --out."
             )
         return
-    if folder.exists() and any(folder.iterdir()):
+    make_folder(folder)
+    if any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty: choose another --out.")
-    folder.mkdir(parents=True, exist_ok=True)
     write_atomically(path, json.dumps(settings, indent=2) + "\n")

@@ -74,6 +74,21 @@ def cannot_write(path: Path, error: OSError) -> RunError:
     return RunError(f"{path} cannot be written ({reason}): make room or choose another folder with --out.")
 
 
+def make_folder(path: Path) -> None:
+    """Make the folder at `path` and what is above it, where it is not there.
+
+    Raises:
+        UsageError: there is a file in its place.
+        RunError: it cannot be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UsageError(f"{path} is a file, or lies below one: name a folder with --out.") from None
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
 def read_description(folder: Path) -> dict[str, Any]:
     """`run.json` of a run folder.
 
@@ -90,7 +105,7 @@ def read_description(folder: Path) -> dict[str, Any]:
                 f"{path} has format {info['format']}, written by nolabel {written_by}, and this version reads format "
                 f"{FORMAT}: use nolabel {written_by} for this run."
             )
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UsageError(
             f"{folder} holds no run ({DESCRIPTION} is missing): give the folder of a run."
         ) from None
@@ -146,6 +161,8 @@ class Run:
     info: dict[str, Any] = field(default_factory=dict)
     """what `run.json` holds"""
     _lock: IO[str] | None = field(default=None, repr=False, compare=False)
+    _made: tuple[Path, ...] = field(default=(), repr=False, compare=False)
+    """the folders that were made for it, the innermost first"""
 
     @staticmethod
     def create(folder: str | Path | None, *, name: str, source: str | Path | None = None) -> "Run":
@@ -168,13 +185,9 @@ class Run:
                 )
         else:
             path = Path(folder)
-        try:
-            path.mkdir(parents=True, exist_ok=True)
-            held = [entry for entry in path.iterdir() if entry.name != LOCK]
-        except (FileExistsError, NotADirectoryError):
-            raise UsageError(f"{path} is a file: name a folder with --out.") from None
-        except OSError as error:
-            raise cannot_write(path, error) from error
+        made = tuple(place for place in (path, *path.parents) if not place.exists())
+        make_folder(path)
+        held = [entry for entry in path.iterdir() if entry.name != LOCK]
         used = UsageError(f"{path} is not empty: go on with its run by --resume, or choose another --out.")
         if held and not (path / DESCRIPTION).exists():
             raise used
@@ -182,7 +195,7 @@ class Run:
         if held:
             lock.close()
             raise used
-        return Run(path, {"format": FORMAT, "versions": {"nolabel": version("nolabel")}}, lock)
+        return Run(path, {"format": FORMAT, "versions": {"nolabel": version("nolabel")}}, lock, made)
 
     @staticmethod
     def resume(folder: str | Path) -> "Run":
@@ -235,12 +248,13 @@ class Run:
         write_rows(self.folder / METRICS, [row for row in self.metrics() if row["step"] <= step])
 
     def discard(self) -> None:
-        """Remove the folder if nothing was written into it: the run could not begin."""
+        """Remove what was made for the run if nothing was written into it: it could not begin."""
         self.close()
         if not (self.folder / DESCRIPTION).exists():
             with contextlib.suppress(OSError):
                 (self.folder / LOCK).unlink()
-                self.folder.rmdir()
+                for folder in self._made:
+                    folder.rmdir()
 
     def close(self) -> None:
         """Let others use the folder."""
@@ -271,10 +285,12 @@ def training_size(path: Path) -> int | None:
 def new_folder(out: Path | None, name: str, source: str | Path | None) -> Path:
     """The folder for several runs: `out`, which must be new or empty, or the next free `runs/<name>-NN`.
 
-    Raises UsageError where it holds something, or the chosen one lies inside the images `source`.
+    Raises UsageError where it holds something or is a file, or the chosen one lies inside the images `source`.
     """
     folder = out or _next_free(Path("runs"), name)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file: name a folder with --out.")
+    if folder.exists() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty: choose another --out.")
     if out is None and source is not None and folder.resolve().is_relative_to(Path(source).resolve()):
         raise UsageError(f"{folder} would lie inside the images: name another place with --out.")

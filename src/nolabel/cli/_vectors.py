@@ -8,6 +8,8 @@ import torch
 from nolabel.data.store import ImageStore
 from nolabel.encoders.base import Encoder
 from nolabel.errors import UsageError
+from nolabel.evaluation.base import not_finite
+from nolabel.evaluation.run import check_channels
 from nolabel.views import plain
 
 BATCH = 128
@@ -35,8 +37,10 @@ def vectors(
         size: side in pixels of each image's central square, which is seen; None: the encoder's own.
 
     Raises:
-        UsageError: the encoder has no such stage.
+        UsageError: the encoder has no such stage, or takes no RGB.
+        DataError: vectors that are not finite.
     """
+    check_channels(encoder)
     if stage is not None and stage not in encoder.stages:
         raise UsageError(f"{encoder.name} has no stage {stage!r}: choose one of {', '.join(encoder.stages)}.")
     device = device_of_choice()
@@ -47,4 +51,7 @@ def vectors(
         found = encoder(seen) if stage is None else encoder.maps(seen)[stage].mean((2, 3))
         parts.append(found.float().cpu())
         progress(min(start + BATCH, len(store)), len(store))
-    return torch.cat(parts).numpy()
+    found = torch.cat(parts)
+    if not found.isfinite().all():
+        raise not_finite(encoder.name)
+    return found.numpy()

@@ -49,6 +49,8 @@ def gallery(
     seed: Annotated[int, Parameter(help="of the images and patches that are drawn")] = 0,
 ) -> None:
     """Draw every method's task from your own images, on one page."""
+    if not out.parent.is_dir() or out.is_dir():
+        raise UsageError(f"--out {out} must be a file in a folder that exists.")
     trained = {read_description(folder)["method"]: folder for folder in runs}
     with _screen.counting("Reading images") as progress:
         store = ImageStore.open(data, size=size or LARGEST_DEFAULT_SIZE, progress=progress)

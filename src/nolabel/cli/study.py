@@ -8,11 +8,13 @@ from cyclopts import Parameter
 from nolabel.cli import _screen
 from nolabel.cli.evaluate import LISTED
 from nolabel.data.store import ImageStore
+from nolabel.evaluation._split import divide
 from nolabel.report._text import percent
 from nolabel.runs import training_size, write_atomically
 from nolabel.studies import heads, run, seeds
 from nolabel.studies.composition import OPERATIONS
 from nolabel.studies.picture import heat_map
+from nolabel.training.begin import LARGEST_DEFAULT_SIZE
 
 
 def study(
@@ -49,7 +51,9 @@ def study(
         Labelled images: a folder, .zip or .tar, or a data set's name.
     """
     folder = out or Path("runs") / f"study-{name}-{Path(data).stem}"
-    folder.mkdir(parents=True, exist_ok=True)
+    divide(
+        ImageStore.open(data, size=LARGEST_DEFAULT_SIZE, labels=labels), seed
+    )  # labels are needed at the end
     settings = {"minutes": minutes, "encoder": encoder, "labels": labels, "seed": seed}
     if name == "augmentations":
         found = run.carry_out(run.augmentations(), data, folder, say=_screen.line, **settings)

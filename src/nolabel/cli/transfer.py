@@ -57,7 +57,6 @@ def transfer(
     side = size or image_size(encoder, network)
     is_run = (encoder / DESCRIPTION).is_file()
     folder = out or (encoder if is_run else Path("runs") / f"transfer-{subject_of(encoder)}")
-    folder.mkdir(parents=True, exist_ok=True)
     stores = []
     for name in data:
         with _screen.counting(f"Reading {name}") as progress:

@@ -165,7 +165,7 @@ def _path_list(path: Path) -> Listing:
 
 
 def _labelled(listing: Listing, csv_path: Path) -> Listing:
-    """The listing with labels from a CSV; files that it does not name have none."""
+    """The listing with labels from a CSV; files that it does not name, or with an empty label, have none."""
     label_of = _read_labels(csv_path)
     key = hashlib.sha256(f"{listing.key} {file_digest(csv_path)}".encode()).hexdigest()
 
@@ -179,9 +179,9 @@ def _labelled(listing: Listing, csv_path: Path) -> Listing:
                 _missing(csv_path, missing, "paths are relative to the images' folder or archive")
             )
         class_of = {place[name]: label for name, label in label_of.items()}
-        class_names = tuple(sorted(set(label_of.values()), key=layout.natural))
+        class_names = tuple(sorted({*label_of.values()} - {""}, key=layout.natural))
         index = {name: i for i, name in enumerate(class_names)}
-        labels = tuple(index[class_of[path]] if path in class_of else -1 for path in files.paths)
+        labels = tuple(index.get(class_of.get(path, ""), -1) for path in files.paths)
         return replace(files, labels=labels, class_names=class_names)
 
     return Listing(key, load)

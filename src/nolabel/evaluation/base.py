@@ -8,6 +8,7 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from torch import Tensor
 
+from nolabel.catalog import checked
 from nolabel.data.store import ImageStore
 from nolabel.encoders.base import Encoder
 from nolabel.errors import DataError
@@ -149,7 +150,7 @@ class Protocol(ABC):
     """seeds of a baseline that it is measured on; 0: its results hold their own baselines"""
 
     def __init__(self, options: Any) -> None:
-        self.options = options
+        self.options = checked(options)
 
     @abstractmethod
     def run(self, subject: Features, seed: int) -> list[Result]:

@@ -202,11 +202,13 @@ def transfer_all(
         say: told what is being measured, a line a set and protocol.
 
     Raises:
+        UsageError: there is a file in the place of the table's folder.
         DataError: labels of any set that allow no evaluation, before the first is measured; else as `measure`.
     """
     targets = [target_of(store) for store in stores]
     for target in targets:
         divided(target, wanted.seed)
+    runs.make_folder(path.parent)
     for target in targets:
         todo = missing(path, target, wanted)
         if not todo:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from nolabel.catalog import checked
 from nolabel.data.batch import ImageBatch
 from nolabel.encoders.base import Encoder
 
@@ -95,7 +96,7 @@ class Method(nn.Module, ABC):
         super().__init__()
         self.register_module("adversary", None)
         self.encoder = encoder
-        self.options = options
+        self.options = checked(options)
         self.data = data
 
     @classmethod

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, fields, is_dataclass, replace
 from typing import Any, cast
 
+from nolabel.catalog import checked
 from nolabel.errors import UsageError
 from nolabel.methods.base import Recipe
 
@@ -21,15 +22,14 @@ def build_options(kind: type, values: Mapping[str, Any]) -> Any:
     """`kind` (a dataclass) from values as JSON gives them.
 
     Raises:
-        UsageError: it has no field of that name.
+        UsageError: it has no field of that name, or a value that its field does not allow.
     """
     known = [field.name for field in fields(kind)]
     for name in values:
         if name not in known:
             raise UsageError(f"There is no option {name!r}: choose from {', '.join(known)}.")
-    return kind(
-        **{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
-    )
+    made = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    return checked(kind(**made))
 
 
 def recipe_of(values: Mapping[str, Any]) -> Recipe:

@@ -160,7 +160,7 @@ def _open(request: Request, size: int | None) -> tuple[ImageStore, int]:
 
 def _recipe(request: Request, kind: type[Method], options: Any, data: DataInfo) -> Recipe:
     """The method's recipe with what was named, and a batch that fits."""
-    recipe = replace(kind.recipe_for(options, data), **request.recipe)
+    recipe = recipe_of(plain_values(kind.recipe_for(options, data)) | request.recipe)
     if request.asked["batch_size"] is not None:
         recipe = replace(recipe, batch_size=request.asked["batch_size"])
     if request.asked["lr"] is not None:
