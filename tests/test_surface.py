@@ -22,6 +22,20 @@ def test_the_public_names() -> None:
         assert getattr(nolabel, name).__doc__, f"nolabel.{name} has no docstring"
 
 
+def test_the_wheel_holds_what_the_code_reads() -> None:
+    """The wheel takes every file of the package's folder that git does not ignore."""
+    package = Path(nolabel.__file__).parent
+    held = {file.relative_to(package).as_posix() for file in package.rglob("*") if file.suffix != ".py"}
+    assert {
+        "py.typed",
+        "published/tables.csv",
+        "report/template.html",
+        "report/parts.html",
+        "views/_kernels.c",
+    } <= held
+    assert 'packages = ["src/nolabel"]' in (ROOT / "pyproject.toml").read_text()
+
+
 def test_the_commands() -> None:
     assert list(COMMANDS) == [
         *(

@@ -14,7 +14,7 @@ from dataclasses import fields
 from numbers import Integral, Real
 from pathlib import Path
 from types import ModuleType, NoneType, UnionType
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, Union, cast, get_args, get_origin, get_type_hints
 
 from nolabel.errors import UsageError
 
@@ -118,7 +118,7 @@ def checked(options: T) -> T:
         UsageError: a word that is none of a field's `Literal`, or a value of another type.
     """
     hints = get_type_hints(type(options))
-    for field in fields(options):
+    for field in fields(cast(Any, options)):
         value, hint = getattr(options, field.name), hints[field.name]
         if not _fits(value, hint):
             words = tuple(str(word) for word in _words(hint))

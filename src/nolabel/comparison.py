@@ -11,7 +11,7 @@ from nolabel import api, catalog
 from nolabel.data.store import ImageStore
 from nolabel.errors import UsageError
 from nolabel.evaluation import baselines as known
-from nolabel.evaluation._split import divide
+from nolabel.evaluation._split import check_labels
 from nolabel.evaluation.compare import measure, pair_up
 from nolabel.methods.base import Method
 from nolabel.report.comparison import compared
@@ -71,11 +71,9 @@ def compare(
     for name in names:
         catalog.load("methods", name, Method)
     folder = Path(out) if out else Path("runs") / f"compare-{Path(data).stem}"
-    divide(
-        ImageStore.open(data, size=size or LARGEST_DEFAULT_SIZE, labels=labels), seed
-    )  # before hours of training
-    _same_settings(folder, {"data": data, "minutes": minutes, "encoder": encoder, "size": size, "seed": seed,
-                            "labels": None if labels is None else str(labels)})  # fmt: skip
+    check_labels(data, size or LARGEST_DEFAULT_SIZE, labels, seed)
+    settings = {"data": data, "minutes": minutes, "encoder": encoder, "size": size, "seed": seed}
+    _same_settings(folder, settings | {"labels": None if labels is None else str(labels)})
     left_out: dict[str, str] = {}
     say(_plan(folder, names, minutes))
     for name in names:

@@ -8,7 +8,7 @@ from cyclopts import Parameter
 from nolabel.cli import _screen
 from nolabel.cli.evaluate import LISTED
 from nolabel.data.store import ImageStore
-from nolabel.evaluation._split import divide
+from nolabel.evaluation._split import check_labels
 from nolabel.report._text import percent
 from nolabel.runs import training_size, write_atomically
 from nolabel.studies import heads, run, seeds
@@ -51,9 +51,7 @@ def study(
         Labelled images: a folder, .zip or .tar, or a data set's name.
     """
     folder = out or Path("runs") / f"study-{name}-{Path(data).stem}"
-    divide(
-        ImageStore.open(data, size=LARGEST_DEFAULT_SIZE, labels=labels), seed
-    )  # labels are needed at the end
+    check_labels(data, LARGEST_DEFAULT_SIZE, labels, seed)
     settings = {"minutes": minutes, "encoder": encoder, "labels": labels, "seed": seed}
     if name == "augmentations":
         found = run.carry_out(run.augmentations(), data, folder, say=_screen.line, **settings)

@@ -1,6 +1,7 @@
 """Which images a protocol fits on and which it is tested on; the checks that labels must pass."""
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -53,6 +54,11 @@ def divide(store: ImageStore, seed: int) -> Division:
     train, test = (labelled & ~held).nonzero()[:, 0], (labelled & held).nonzero()[:, 0]
     _check(store, train, test)
     return Division(train, test, text + (f"; {missing:,} images without a label left out" if missing else ""))
+
+
+def check_labels(data: str, size: int, labels: Path | None, seed: int) -> None:
+    """Raise what `ImageStore.open` and `divide` raise, before hours are spent on images that cannot be measured on."""
+    divide(ImageStore.open(data, size=size, labels=labels), seed)
 
 
 def _check(store: ImageStore, train: Tensor, test: Tensor) -> None:
