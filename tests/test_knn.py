@@ -96,3 +96,18 @@ def test_agrees_with_scikit_learn_at_one_neighbour() -> None:
     x, y = subject.stage("pooled", torch.arange(600)).numpy(), subject.labels.numpy()
     other = KNeighborsClassifier(1, metric="cosine").fit(x[:400], y[:400]).predict(x[400:])
     assert np.mean(found == other) > 0.995
+
+
+def test_neighbours_are_the_same_on_one_core_and_on_two_and_leave_the_number_of_threads() -> None:
+    x, q = (
+        torch.randn(3000, 8, generator=generator(0, "x")),
+        torch.randn(1500, 8, generator=generator(0, "q")),
+    )
+    before, found = torch.get_num_threads(), []
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        found.append(knn.neighbours(q, x, 5))
+        assert torch.get_num_threads() == threads
+    torch.set_num_threads(before)
+    assert torch.equal(found[0][1], found[1][1])
+    assert torch.equal(found[0][0], found[1][0])

@@ -5,13 +5,15 @@ validation part of the training images; the winner votes with all of them. Equal
 lower index.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from nolabel.evaluation import _accuracy
@@ -21,7 +23,11 @@ from nolabel.seeds import generator
 
 VALIDATION_SHARE = 0.2
 MOST_VALIDATION = 2000
-QUERIES = 1024
+QUERIES = 512
+"""rows that are searched together"""
+MOST_SIMILARITIES = 100_000_000
+"""in memory at once, 400 MB"""
+_Found = tuple[Tensor, Tensor]
 GROUP, GROUPS = 16, 128
 """a block of the bank is 16 × 128 rows: of every 16, 128 apart, the largest similarity stands for all at first"""
 
@@ -86,23 +92,40 @@ def neighbours(queries: Tensor, bank: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Cosines and indices of the k rows of `bank` (m, D) nearest to each of `queries` (n, D), nearest first.
 
     Exact. The k largest of a row lie in the k groups of 16 whose maxima are largest, so only those are
-    sorted. The maxima of a block are taken while its similarities are in the cache, where a block of its own
-    memory fits, and rows of one wide matrix do not. k ≤ m; of equal cosines any may come first.
+    sorted. The maxima of a block are taken while its similarities are in the cache. On a processor each core
+    takes queries of its own, so that none waits for another. k ≤ m; of equal cosines any may come first.
     """
     queries, bank = F.normalize(queries, dim=1), F.normalize(bank, dim=1)
-    block, n = GROUP * GROUPS, min(QUERIES, len(queries))
-    blocks = -(-len(bank) // block)
-    similarity = queries.new_empty((blocks, n, block))
-    similarity[-1] = -torch.inf
-    best = queries.new_empty((n, blocks, GROUPS))
-    parts = []
-    for rows in queries.split(QUERIES):
-        of_rows, best_of_rows = similarity[:, : len(rows)], best[: len(rows)]
-        for b, part in enumerate(bank.split(block)):
-            _product(rows, part, of_rows[b, :, : len(part)])
-            torch.amax(of_rows[b].unflatten(1, (GROUP, GROUPS)), 1, out=best_of_rows[:, b])
-        parts.append(_largest(of_rows, best_of_rows.flatten(1), k))
+    threads = torch.get_num_threads() if queries.device.type == "cpu" else 1
+    rows = min(QUERIES, max(1, MOST_SIMILARITIES // (threads * len(bank))))
+    parts = _one_a_core(lambda part: _search(part, bank, k), queries.split(rows), threads)
     return torch.cat([values for values, _ in parts]), torch.cat([indices for _, indices in parts])
+
+
+def _one_a_core(work: Callable[[Tensor], _Found], parts: Sequence[Tensor], threads: int) -> list[_Found]:
+    """`work` on every part, on so many cores at once, each with one thread."""
+    if threads == 1 or len(parts) == 1:
+        return [work(part) for part in parts]
+    try:
+        with (
+            threadpool_limits(1, user_api="blas"),
+            ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool,
+        ):
+            return list(pool.map(work, parts))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _search(queries: Tensor, bank: Tensor, k: int) -> _Found:
+    """As `neighbours`, of few rows of unit length."""
+    block = GROUP * GROUPS
+    similarity = queries.new_empty((-(-len(bank) // block), len(queries), block))
+    similarity[-1] = -torch.inf
+    best = queries.new_empty((len(queries), len(similarity), GROUPS))
+    for b, part in enumerate(bank.split(block)):
+        _product(queries, part, similarity[b, :, : len(part)])
+        torch.amax(similarity[b].unflatten(1, (GROUP, GROUPS)), 1, out=best[:, b])
+    return _largest(similarity, best.flatten(1), k)
 
 
 def _product(rows: Tensor, part: Tensor, out: Tensor) -> None:

@@ -237,15 +237,25 @@ def _choose_tagged(subject: Features, tags: Tensor, random: torch.Generator) -> 
     order = subject.train[torch.randperm(len(subject.train), generator=random)[: LinearOptions.images]]
     fitted_on = len(order) - round(VALIDATION_SHARE * len(order))
     matrices, known = subject.compute(tuple(subject.values), order), tags[order[fitted_on:]].numpy()
-    found = []
+    share = fitted_on / len(subject.train)
+
+    def precisions(x: Tensor, grid: Literal["short", "full"]) -> dict[float, float]:
+        problem = Problem(x[:fitted_on], tags[order[:fitted_on]].to(x.device), tags.shape[1])
+        return {
+            fit.l2 * share: _mean_precision(fit.logits(x[fitted_on:]).cpu().numpy(), known)
+            for fit in sweep(problem, l2_values(grid), tolerance=ROUGH)
+        }
+
+    best, of_best, highest = "", torch.empty(0), -1.0
     for stage in subject.values:
         x = matrices.pop(stage)
         standardise(x, fitted_on)
-        problem = Problem(x[:fitted_on], tags[order[:fitted_on]].to(x.device), tags.shape[1])
-        for fit in sweep(problem, l2_values("full"), tolerance=ROUGH):
-            scores = fit.logits(x[fitted_on:]).cpu().numpy()
-            found.append((stage, fit.l2 * fitted_on / len(subject.train), _mean_precision(scores, known)))
-    return max(found, key=lambda one: one[2])
+        reached = max(precisions(x, "short").values())
+        if reached > highest:
+            best, of_best, highest = stage, x, reached
+    found = precisions(of_best, "full")
+    l2 = max(found, key=lambda one: found[one])
+    return best, l2, found[l2]
 
 
 def _mean_precision(scores: np.ndarray, tags: np.ndarray) -> float:

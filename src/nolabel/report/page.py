@@ -75,7 +75,7 @@ def write_comparison(run_folders: Sequence[str | Path], out: str | Path, thumbna
             sections.filters(record, f"run{i}-filters"),
             sections.skipped(record, f"run{i}-skipped"),
         ]
-    title = f"{listed(map(_method, records))} compared"
+    title = listed(map(_method, records)) + (" compared" if len(records) > 1 else "")
     return write_page(Path(out), title, _subtitle(records), [*parts, sections.glossary()])
 
 

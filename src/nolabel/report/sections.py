@@ -141,7 +141,7 @@ def what_ran(record: Record, key: str = "run") -> Markup:
         ("Images", data.get("describe") or data.get("source"), False),
         (
             "Skipped",
-            f"{count(len(record.skipped))} files, listed below" if record.skipped else "no file",
+            f"{count(len(record.skipped))} files, listed below" if record.skipped else "none",
             False,
         ),
         ("Method", info.get("method"), False),

@@ -183,13 +183,19 @@ def _work(
     )  # fmt: skip
 
 
+def _program() -> str:
+    """What was started: `nolabel`, also as `python -m nolabel`, or the name of a script."""
+    name = Path(sys.argv[0]).name
+    return "nolabel" if name == "__main__.py" else name
+
+
 def _describe(
     run: Run, request: Request, work: Work, store: ImageStore, train: ImageStore, opened_at: int
 ) -> None:
     """Write `run.json` as it stands before the first step, and `skipped.csv`."""
     splits = torch.bincount(store.splits.cpu(), minlength=len(store.split_names)).tolist()
     run.update(
-        command=shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        command=shlex.join([_program(), *sys.argv[1:]]),
         method=work.method,
         options=work.options,
         recipe=plain_values(work.recipe),
