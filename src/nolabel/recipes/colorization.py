@@ -13,4 +13,10 @@ PAPER = Reproduction(
     options=PAPER_IMAGENET[0], recipe=PAPER_IMAGENET[1], protocols=("linear",), beside=_BESIDE,
     deviations=("Its k-means initialisation is not built.", "AdamW stands for Adam with L2."),
 )  # fmt: skip
-SCALED = scaled(Colorization, _BESIDE, "resnet10 with a thin head on images of 32 px.")
+SCALED = scaled(
+    Colorization,
+    _BESIDE,
+    "resnet10 with a thin head on images of 32 px.",
+    hardware="one core of an AMD EPYC (Zen 3), 20 minutes beside other programs",
+    result="linear 60.9 % (60.0–61.9), kNN 37.9 %, loss 3.516 where the best constant has 3.676; one seed",
+)

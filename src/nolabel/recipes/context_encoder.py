@@ -26,4 +26,10 @@ PICTURES = Reproduction(
     beside=("Context Encoder Table 1",),
     deviations=("The error of the hole is in the run's log; the published table is of Paris StreetView.",),
 )  # fmt: skip
-SCALED = scaled(ContextEncoder, _FEATURES, "resnet10 with a doubling decoder on images of 32 px.")
+SCALED = scaled(
+    ContextEncoder,
+    _FEATURES,
+    "resnet10 with a doubling decoder on images of 32 px.",
+    hardware="one core of an AMD EPYC (Zen 3), 20 minutes beside other programs",
+    result="linear 67.9 % (66.9–68.8), kNN 40.7 %, PSNR 19.8 where the best constant has 15.4; one seed",
+)

@@ -20,4 +20,6 @@ SCALED = scaled(
     ("Exemplar Table 1",),
     "resnet10 and 500 seeds of 16 px instead of the paper's net and 8000 seeds of 32 px.",
     protocols=("linear", "knn", "svm"),
+    hardware="two cores of an AMD EPYC (Zen 3), 10 minutes beside other programs",
+    result="linear 67.1 % (66.1–68.0), kNN 52.8 %, 88.2 % of unseen copies of its seeds; one seed",
 )

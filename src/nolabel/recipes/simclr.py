@@ -22,4 +22,6 @@ SCALED = scaled(
     SimCLR,
     ("solo-learn", "lightly CIFAR-10"),
     "resnet10 with a frozen whitened stem, views growing along the run, four views of 32 images, AdamW.",
+    hardware="two cores of an AMD EPYC (Zen 3), 10 minutes",
+    result="linear 70.8 % (69.9–71.7), kNN 57.6 % (56.6–58.5); one seed",
 )
