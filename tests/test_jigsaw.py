@@ -126,6 +126,8 @@ def test_the_context_free_net_has_the_parameters_of_the_paper(
         method = Jigsaw(encoder, options, data)
     count = [sum(p.numel() for p in part.parameters()) for part in (method.shrink, method.head[0], method)]
     assert count == [fc6, fc7, total]
+    side = geometry_of(options, size)[2]
+    assert method.each(torch.zeros(9, 3, side, side, device="meta")).shape == (9, options.per_tile)
 
 
 def test_the_papers_tiles_fit_both_its_windows() -> None:

@@ -1,5 +1,6 @@
 """The eight places around a patch, the pairs on a grid that lie so, and their picture."""
 
+import math
 from typing import TYPE_CHECKING
 
 import torch
@@ -37,6 +38,53 @@ def pairs_of_grid(rows: int, columns: int) -> tuple[Tensor, Tensor, Tensor]:
     ]
     first, second, labels = torch.tensor(found).unbind(1)
     return first, second, labels
+
+
+def draw(
+    layout: str, n: int, grids: int, size: int, geometry: tuple[int, int, int], generator: torch.Generator
+) -> dict[str, Tensor]:
+    """Where patches are cut from n images enlarged to about `size` px; `geometry` is patch, gap and largest shift.
+
+    `size` (0-d), as large as the patches need; `at`, int64 (n, m, 2), top and left of the m patches; for `free`, where
+    an image has `grids` pairs at any place, also `labels`, int64 (n, grids).
+    """
+    side, gap, shift = geometry
+    pitch = side + gap
+    if layout == "free":
+        labels = torch.randint(len(PLACES), (n, grids), generator=generator)
+        away = torch.tensor(PLACES)[labels] * pitch
+        room = size - side - 2 * shift - away.abs()
+        first = (torch.rand(n, grids, 2, generator=generator) * (room + 1)).long() - away.clamp_max(0)
+        corner, more = torch.stack([first, first + away], 2), {"labels": labels}
+    else:
+        cells = 3 if layout == "centre" else min(4, (size - 2 * shift + gap) // pitch)
+        extent = cells * pitch - gap + 2 * shift
+        size = max(size, extent)
+        free = size - extent
+        origin = torch.tensor(free // 2)
+        if layout == "grid":
+            origin = torch.randint(free + 1, (n, grids, 1, 2), generator=generator)
+        corner = origin + torch.cartesian_prod(torch.arange(cells), torch.arange(cells)) * pitch
+        corner, more = corner.expand(n, grids, -1, -1), {}
+    moved = torch.randint(2 * shift + 1, corner.shape, generator=generator)
+    return {"size": torch.tensor(size), "at": (corner + moved).flatten(1, 2)} | more
+
+
+def pairs(layout: str, patches: int, grids: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Numbers of the first and the second patch of every pair in an image of `patches`, and the labels: each (P,).
+
+    Of `free` pairs the labels are all 0: they are drawn.
+    """
+    each = patches // grids
+    if layout == "free":
+        first, second, labels = torch.tensor([[0], [1], [0]])
+    else:
+        first, second, labels = pairs_of_grid(math.isqrt(each), math.isqrt(each))
+    if layout == "centre":
+        around = first == 4
+        first, second, labels = first[around], second[around], labels[around]
+    start = each * torch.arange(grids)[:, None]
+    return (start + first).flatten(), (start + second).flatten(), labels.repeat(grids)
 
 
 def draw_places(whole: Tensor, grid: Tensor, side: int, places: Tensor, named: Tensor | None) -> "Figure":

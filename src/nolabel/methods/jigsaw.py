@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from nolabel.data.batch import ImageBatch
 from nolabel.encoders.base import SMALLEST, Encoder, evaluating
 from nolabel.errors import UsageError
-from nolabel.methods import _jigsaw_net, _jigsaw_picture
+from nolabel.methods import _jigsaw_picture, _late_fusion
 from nolabel.methods._permutations import permutation_set
 from nolabel.methods.base import DataInfo, Method, Recipe
 from nolabel.views import colour, geometry, plain, tiles
@@ -136,11 +136,11 @@ class Jigsaw(Method):
         self.chance = 1 / count
         o = options
         if o.head == "fc":
-            self.shrink: nn.Module = _jigsaw_net.fc6(encoder, self.tile, o.per_tile, o.dropout)
+            self.shrink: nn.Module = _late_fusion.column(encoder, self.tile, o.per_tile, o.dropout)
         else:
             self.shrink = nn.Linear(encoder.dim, o.per_tile)
         width = self.grid**2 * o.per_tile
-        self.head = _jigsaw_net.joining(width, o.head_hidden, count, o.dropout, o.head == "pooled")
+        self.head = _late_fusion.joining(width, o.head_hidden, count, o.dropout, o.head == "pooled")
 
     @classmethod
     def encoder_size(cls, options: JigsawOptions, data: DataInfo) -> int:
