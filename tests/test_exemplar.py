@@ -1,5 +1,6 @@
 """Exemplar: seeds, copies and loss against closed forms and matplotlib's HSV."""
 
+import colorsys
 import math
 
 import numpy as np
@@ -8,12 +9,13 @@ import torch
 
 from nolabel.data.batch import ImageBatch
 from nolabel.data.store import ImageStore
-from nolabel.encoders.base import build
 from nolabel.errors import UsageError
+from nolabel.methods import _exemplar_copies
 from nolabel.methods._exemplar_seeds import gradient_energy
 from nolabel.methods.base import DataInfo
-from nolabel.methods.exemplar import Exemplar, ExemplarOptions, side_of
+from nolabel.methods.exemplar import Exemplar, ExemplarOptions, exemplar_loss, side_of
 from nolabel.views import hsv
+from small import TinyNet, smooth_images
 
 STILL = {"shift": 0.0, "zoom": 1.0, "turn": 0.0, "contrast": 1.0, "power": 1.0, "hue": 0.0}
 
@@ -21,7 +23,7 @@ STILL = {"shift": 0.0, "zoom": 1.0, "turn": 0.0, "contrast": 1.0, "power": 1.0, 
 def made(size: int = 32, **options: object) -> Exemplar:
     chosen, data = ExemplarOptions(**({"seeds": 20} | options)), DataInfo(64, size)  # type: ignore[arg-type]
     torch.manual_seed(0)
-    method = Exemplar(build("resnet10", Exemplar.encoder_size(chosen, data)), chosen, data)
+    method = Exemplar(TinyNet(), chosen, data)
     method.prepare(store(size), torch.Generator().manual_seed(0))
     return method
 
@@ -100,3 +102,214 @@ def test_seeds_are_kept_with_the_checkpoint_and_sides_are_the_specifications() -
     assert [side_of(ExemplarOptions(), size) for size in (32, 64, 96)] == [16, 24, 32]
     with pytest.raises(UsageError, match="do not fit"):
         side_of(ExemplarOptions(patch=64), 32)
+
+
+def drawn_of(method: Exemplar, n: int, seed: int = 0, progress: float = 0.5) -> dict[str, torch.Tensor]:
+    return method.draw(n, torch.Generator().manual_seed(seed), progress)
+
+
+def changes(n: int, **options: object) -> dict[str, torch.Tensor]:
+    return _exemplar_copies.draw(ExemplarOptions(**options), n, torch.Generator().manual_seed(0))  # type: ignore[arg-type]
+
+
+def still(n: int, **changed: torch.Tensor) -> dict[str, torch.Tensor]:
+    return changes(n, **STILL) | changed
+
+
+def test_energy_is_that_of_a_loop() -> None:
+    images = torch.rand(2, 3, 9, 8, dtype=torch.float64)
+    grey = (images * torch.tensor([0.299, 0.587, 0.114]).view(3, 1, 1)).sum(1)
+    y, x = np.gradient(grey.numpy(), axis=(1, 2))
+    inner = torch.from_numpy(y**2 + x**2)[:, 1:-1, 1:-1]
+    found = gradient_energy(images, 3)[:, 1:-1, 1:-1]
+    for top in range(found.shape[1]):
+        for left in range(found.shape[2]):
+            wanted = inner[:, top : top + 3, left : left + 3].mean((1, 2))
+            assert torch.allclose(found[:, top, left], wanted, atol=1e-4, rtol=1e-3)
+
+
+def test_flat_windows_have_no_energy_and_twice_the_contrast_four_times_as_much() -> None:
+    noise = torch.rand(1, 1, 32, 16, generator=torch.Generator().manual_seed(0)).expand(1, 3, 32, 16) - 0.5
+    half = torch.cat([torch.zeros(1, 3, 32, 16), noise], 3)
+    energy = gradient_energy(half, 8)[0]
+    assert (energy[:, : 16 - 8] == 0).all()
+    assert (energy[:, 16 - 8 + 1 :] > 0).all()
+    ratio = gradient_energy(2 * half, 8)[0, :, 9:] / energy[:, 9:]
+    assert ratio == pytest.approx(torch.full_like(ratio, 4.0), rel=1e-4)
+
+
+def test_components_scale_the_covariance() -> None:
+    pixels = (
+        0.3 + 0.05 * torch.randn(500, 3, dtype=torch.float64) @ torch.randn(3, 3, dtype=torch.float64) / 3
+    )
+    values, vectors = torch.linalg.eigh(torch.cov(pixels.T))
+    factors = torch.tensor([[0.5, 1.5, 1.2]], dtype=torch.float64)
+    images = pixels.T.reshape(1, 3, 20, 25)
+    changed = hsv.scale_components(images, vectors.T, factors)
+    assert ((changed > 0) & (changed < 1)).all(), "nothing was cut"
+    wanted = vectors @ torch.diag(factors[0].square() * values) @ vectors.T
+    assert torch.allclose(torch.cov(changed.reshape(3, -1)), wanted, atol=1e-14)
+
+
+def test_the_loss_splits_into_that_of_the_mean_feature_and_the_spread_of_the_copies() -> None:
+    """Section 2.2: the second term is at least 0, and 0 where all copies of a seed have one feature."""
+    g, w = torch.randn(6, 5, 4, dtype=torch.float64), torch.randn(6, 4, dtype=torch.float64)
+    labels = torch.arange(6).repeat_interleave(5)
+    for features in (g, g.mean(1, keepdim=True).expand_as(g)):
+        mean = features.mean(1) @ w.T
+        first = (mean.logsumexp(1) - mean.diagonal()).mean()
+        second = ((features @ w.T).logsumexp(2).mean(1) - mean.logsumexp(1)).mean()
+        direct = exemplar_loss((features @ w.T).flatten(0, 1), labels)
+        assert direct.item() == pytest.approx((first + second).item(), abs=1e-10)
+        assert second > 1e-3 if features is g else second.abs() < 1e-10
+
+
+def test_hsv_is_the_standard_librarys_and_hue_is_a_circle() -> None:
+    sample = hsv.rgb_to_hsv(torch.tensor([0.2, 0.5, 0.4]).view(1, 3, 1, 1)).flatten()
+    assert sample == pytest.approx(torch.tensor([0.44444, 0.6, 0.5]), abs=1e-5)
+    colours = torch.rand(50, 3)
+    found = hsv.rgb_to_hsv(colours.view(50, 3, 1, 1)).flatten(1)
+    wanted = torch.tensor([colorsys.rgb_to_hsv(*colour) for colour in colours.tolist()])
+    assert torch.allclose(found, wanted, atol=1e-5)
+    one, none = torch.ones(2, 2), torch.zeros(2, 2)
+    images, grey = torch.rand(2, 3, 4, 4), torch.rand(2, 1, 4, 4).expand(2, 3, 4, 4)
+    assert torch.allclose(hsv.change_hsv(images, one, one, none, torch.ones(2)), images, atol=1e-4)
+    assert torch.allclose(hsv.change_hsv(grey, one, one, none, torch.full((2,), 0.3)), grey, atol=1e-4)
+
+
+def test_a_shift_by_whole_pixels_is_a_slice() -> None:
+    windows = torch.rand(1, 3, 36, 36)
+    shift = torch.tensor([[3 / 16, -2 / 16]])
+    found = _exemplar_copies.apply(ExemplarOptions(), windows, 16, torch.eye(3), still(1, shift=shift))
+    assert torch.allclose(found, windows[:, :, 8:24, 13:29], atol=1e-4)
+
+
+def test_a_turn_and_its_inverse_restore_a_smooth_image() -> None:
+    images = smooth_images(2, (64, 64))
+    smooth = torch.stack([images.image(b) for b in range(2)]) / 255
+    there, back = (still(2, turn=torch.full((2,), a)) for a in (0.3, -0.3))
+    turned = _exemplar_copies.apply(ExemplarOptions(), smooth, 64, torch.eye(3), there)
+    again = _exemplar_copies.apply(ExemplarOptions(), turned, 64, torch.eye(3), back)
+    inside = (..., slice(20, 44), slice(20, 44))
+    assert (turned[inside] - smooth[inside]).abs().mean() > 0.02
+    assert (again[inside] - smooth[inside]).abs().max() < 0.01
+
+
+def distance(values: torch.Tensor, low: float, high: float) -> float:
+    """Kolmogorov and Smirnov's, of values from the uniform law on [low, high]."""
+    ranked = values.double().flatten().sort().values
+    assert low - 1e-6 <= ranked[0]
+    assert ranked[-1] <= high + 1e-6
+    law = (ranked - low) / (high - low)
+    return (law - (torch.arange(len(law)) + 0.5) / len(law)).abs().max().item()
+
+
+def test_changes_follow_their_laws() -> None:
+    n = 20_000
+    drawn, bound = changes(n), 1.95 / math.sqrt(n)  # p = 0.001
+    for name, low, high in (
+        ("zoom", 0.7, 1.4),
+        ("components", 0.5, 2),
+        ("power", 0.25, 4),
+        ("factor", 1 / 1.4, 1.4),
+    ):
+        one = drawn[name].view(n, -1)[:, 0]
+        assert distance(one.log(), math.log(low), math.log(high)) < bound
+        assert one.median().item() == pytest.approx(math.sqrt(low * high), abs=0.02)
+    for name, low, high in (("shift", -0.2, 0.2), ("offset", -0.1, 0.1), ("hue", -0.1, 0.1)):
+        assert distance(drawn[name].view(n, -1)[:, 0], low, high) < bound
+    assert distance(drawn["turn"], -math.pi / 9, math.pi / 9) < bound
+    assert distance(changes(n, factors="uniform")["components"][:, 0], 0.5, 2) < bound
+
+
+def test_each_copy_shows_its_seed_and_all_seeds_come_equally_often() -> None:
+    method = made(**STILL)
+    method.windows.copy_((torch.arange(20) * 10).view(20, 1, 1, 1).expand_as(method.windows))
+    views = method.views(some(8), drawn_of(method, 8))
+    assert torch.equal((views["copies"].mean((1, 2, 3)) * 25.5).round().long(), views["labels"])
+    seen = torch.bincount(
+        _exemplar_copies.labels(ExemplarOptions(seeds=20), 10_000, torch.Generator(), 0.5)
+    ).double()
+    assert ((seen - 1000).square() / 1000).sum() < 43.8  # chi-square with 19 degrees of freedom, p = 0.001
+
+
+def test_the_mean_colour_names_the_seed_until_colours_change() -> None:
+    def solved(**options: object) -> float:
+        method = made(**options)
+        generator = torch.Generator().manual_seed(1)
+        cast = torch.rand(20, 3, 1, 1, generator=generator) * 200
+        noise = torch.randint(55, (20, 1, *method.windows.shape[2:]), generator=generator)
+        method.windows.copy_((noise + cast).byte())
+        halves = []
+        for seed in range(2):
+            views = method.views(some(150), drawn_of(method, 150, seed))
+            halves.append((views["copies"].mean((2, 3)), views["labels"]))
+        (known, names), (asked, truth) = halves
+        means = torch.stack([known[names == k].mean(0) for k in range(20)])
+        return (torch.cdist(asked, means).argmin(1) == truth).float().mean().item()
+
+    off = solved(contrast=1.0, power=1.0, hue=0.0)
+    assert off > 0.9
+    assert solved() < off - 0.3
+
+
+def test_fixed_copies_are_so_many_for_each_seed() -> None:
+    method = made(transforms_per_seed=3)
+    first, second = (drawn_of(method, 60, seed) for seed in (0, 1))
+    for k in range(20):
+        kinds = torch.cat([drawn["zoom"][drawn["labels"] == k] for drawn in (first, second)]).unique()
+        assert 1 <= len(kinds) <= 3
+    assert len(drawn_of(made(), 60)["zoom"].unique()) == 120
+
+
+def test_a_warm_start_shows_a_few_seeds_for_a_tenth_of_the_run() -> None:
+    method = made(warm_start_seeds=4)
+    assert drawn_of(method, 100, progress=0.09)["labels"].max() == 3
+    assert drawn_of(method, 100, progress=0.1)["labels"].max() > 10
+
+
+def test_the_cosine_head_is_sixteen_times_the_cosines() -> None:
+    method = made(head="cosine")
+    views = method.views(some(4), drawn_of(method, 4))
+    features = method.encoder(views["copies"])
+    wanted = 16 * torch.nn.functional.cosine_similarity(features[:, None], method.head.weight, dim=2)
+    assert torch.allclose(method.answers(views["copies"]), wanted, atol=1e-4)
+    torch.nn.init.zeros_(method.head.weight)
+    assert method(views)["loss"].item() == pytest.approx(math.log(20), abs=1e-5)
+    with pytest.raises(UsageError, match="has no classes"):
+        ExemplarOptions(head="cosine", form="instance")
+
+
+def test_dropout_acts_in_training_alone() -> None:
+    method = made(dropout=0.5)
+    copies = torch.rand(4, 3, 16, 16)
+    assert not torch.equal(method.answers(copies), method.answers(copies))
+    method.eval()
+    assert torch.equal(method.answers(copies), method.answers(copies))
+
+
+def test_seeds_from_one_image_larger_seeds_and_black_borders() -> None:
+    flat = (torch.arange(30) * 8).view(30, 1, 1, 1).expand(30, 3, 32, 32).byte()
+    for per, count in ((1, 20), (2, 10)):
+        method = made(seeds_per_image=per)
+        method.prepare(ImageStore.of(flat), torch.Generator().manual_seed(0))
+        assert len(method.windows[:, 0, 18, 18].unique()) == count
+    stripes = ((torch.arange(32) // 4 % 2) * 255).expand(30, 3, 32, 32).byte()
+    method = made(seed_scales=(2.0,))
+    method.prepare(ImageStore.of(stripes), torch.Generator().manual_seed(0))
+    edges = (method.originals()[0, 0, 8].diff().abs() > 0.5).sum()
+    assert edges >= 6, "a seed of 16 px shows 32 px of the image"
+    method = made(border="zero", gradient_sampling=False)
+    method.prepare(ImageStore.of(torch.full_like(flat, 200)), torch.Generator().manual_seed(0))
+    assert {0, 200} == set(method.windows.unique().tolist())
+
+
+def test_antialiasing_smooths_what_is_shrunk_and_nothing_else() -> None:
+    fine = (torch.arange(36)[:, None] + torch.arange(36)) % 2 * torch.ones(2, 3, 36, 36)
+    drawn = still(2, zoom=torch.tensor([1.4, 0.8]))
+    plain, smooth = (
+        _exemplar_copies.apply(ExemplarOptions(antialias=on), fine, 16, torch.eye(3), drawn)
+        for on in (False, True)
+    )
+    assert smooth[0].std() < 0.8 * plain[0].std()
+    assert torch.equal(smooth[1], plain[1])

@@ -18,6 +18,8 @@ from nolabel import distributed
 
 DIM = 128
 """values of an embedding (Wu et al.; Kolesnikov et al. take 1000 for their triplets)"""
+SHARPNESS = 16.0
+"""of `CosineHead`: the largest difference of two logits is twice that"""
 TEMPERATURE = 0.07
 MOMENTUM = 0.5
 """share of the remembered vector that stays in an update"""
@@ -30,6 +32,17 @@ NOISE = 4096
 def unit(embedded: Tensor) -> Tensor:
     """Rows of (B, d) with length 1, in float32 at least; rows of zeros stay."""
     return F.normalize(embedded.to(torch.promote_types(embedded.dtype, torch.float32)), dim=1)
+
+
+class CosineHead(nn.Module):
+    """Cosines between features (B, dim) and one vector for each of `classes`, times `SHARPNESS`: (B, classes)."""
+
+    def __init__(self, dim: int, classes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(classes, dim))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return SHARPNESS * unit(features) @ unit(self.weight).T
 
 
 def triplet_loss(embedded: Tensor, labels: Tensor, margin: float) -> tuple[Tensor, Tensor]:

@@ -11,6 +11,7 @@ from nolabel.views import colour, plain
 
 if TYPE_CHECKING:
     from nolabel.data.store import ImageStore
+    from nolabel.methods.exemplar import ExemplarOptions
 
 ROOM = 2.2
 """side of what is kept around a seed, in sides of the seed: enough for every shift, zoom and turn together"""
@@ -32,29 +33,38 @@ def gradient_energy(images: Tensor, side: int) -> Tensor:
 
 
 def cut(
-    store: "ImageStore", count: int, side: int, size: int, by_energy: bool, generator: torch.Generator
+    store: "ImageStore", o: "ExemplarOptions", side: int, size: int, generator: torch.Generator
 ) -> Tensor:
-    """`count` seeds of `side` px with their surroundings, uint8 (count, 3, room, room), from images of `size` px.
+    """The seeds of `side` px with their surroundings, uint8 (o.seeds, 3, room, room), from images of `size` px.
 
-    Each lies in another image where there are enough; its place is drawn by the energy of the gradients, or anywhere.
+    An image gives `o.seeds_per_image` where there are enough images, each at one of the scales, by turns; its place is
+    drawn by the energy of the gradients, or anywhere.
     """
     order = torch.randperm(len(store), generator=generator)[:SOURCES]
+    chosen = order[torch.arange(o.seeds) // o.seeds_per_image % len(order)]
     found = []
-    for rows in order[torch.arange(count) % len(order)].split(500):
-        images = plain.whole(store.batch(rows), size).cpu()
-        energy = gradient_energy(images, side)
-        chance = energy.flatten(1) + 1e-12 if by_energy else torch.ones_like(energy.flatten(1))
-        place = torch.multinomial(chance, 1, generator=generator)[:, 0]
-        corner = torch.stack([place // energy.shape[2], place % energy.shape[2]], 1)
-        found.append(_around(images, corner, side))
+    for turn, scale in enumerate(o.seed_scales):
+        for rows in chosen[turn :: len(o.seed_scales)].split(500):
+            images = plain.whole(store.batch(rows), max(side, round(size / scale))).cpu()
+            energy = gradient_energy(images, side)
+            flat = energy.flatten(1)
+            place = torch.multinomial(
+                flat + 1e-12 if o.gradient_sampling else torch.ones_like(flat), 1, generator=generator
+            )[:, 0]
+            corner = torch.stack([place // energy.shape[2], place % energy.shape[2]], 1)
+            found.append(_around(images, corner, side, o.border))
     return torch.cat(found)
 
 
-def _around(images: Tensor, corner: Tensor, side: int) -> Tensor:
-    """The square around each seed (its top left `corner`), images continued by reflection."""
+def _around(images: Tensor, corner: Tensor, side: int, border: str) -> Tensor:
+    """The square around each seed (its top left `corner`), images continued by reflection, or black."""
     room, last = room_of(side), images.shape[-1] - 1
     steps = torch.arange(room) - (room - side) // 2
-    rows, columns = (last - ((corner[:, i : i + 1] + steps) % (2 * last) - last).abs() for i in (0, 1))
+    wanted = [corner[:, i : i + 1] + steps for i in (0, 1)]
+    rows, columns = (last - (at % (2 * last) - last).abs() for at in wanted)
     image = torch.arange(len(images)).view(-1, 1, 1)
-    found = images.movedim(1, -1)[image, rows[:, :, None], columns[:, None]]
-    return (found.movedim(-1, 1) * 255).round().byte()
+    found = images.movedim(1, -1)[image, rows[:, :, None], columns[:, None]].movedim(-1, 1)
+    if border == "zero":
+        inside = [(at >= 0) & (at <= last) for at in wanted]
+        found = found * (inside[0][:, None, :, None] & inside[1][:, None, None, :])
+    return (found * 255).round().byte()

@@ -142,7 +142,7 @@ class ContextPrediction(Method):
         share = torch.rand((), generator=generator).item()
         size = round(self.data.size * (low + (max(self.enlarge, low) - low) * share))
         placed = _places.draw(o.layout, n, o.grids, size, (self.side, self.gap, self.shift), generator)
-        return placed | _patches.draw(*placed["at"].shape[:2], generator, o.pixelation_p, o.flip_p)
+        return placed | _patches.draw(n, placed["at"].shape[1], generator, o.pixelation_p, o.flip_p)
 
     def views(self, images: ImageBatch, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
         """`patches` (B m, 3, p, p), those of an image adjacent, and `labels` (B, P) of its pairs."""

@@ -6,9 +6,10 @@ own, and a network classifies copies of it that were shifted, zoomed, turned and
 
 The paper's values, as `PAPER_STL10`: seeds of 32 px from 96 px images, 8000 of them with 150 copies each; shift 0.2
 of the side, zoom 0.7 to 1.4, turn 20 degrees, factors 0.5 to 2 of the colour components, powers 0.25 to 4, factors
-0.7 to 1.4 and offsets 0.1 of saturation and value, hue 0.1; SGD with momentum 0.9 (rates: see the specification). Its
-nets are the encoders `exemplar_small`, `exemplar_medium` and `exemplar_large`, made for `--patch 32`;
-its dropout of 0.5 before the softmax is left out.
+0.7 to 1.4 and offsets 0.1 of saturation and value, hue 0.1; dropout of 0.5 before the softmax; SGD with momentum 0.9
+(rates: see the specification). Its nets are the encoders `exemplar_small`, `exemplar_medium` and `exemplar_large`, made
+for `--patch 32`. How its seeds' scales and its factors are distributed is not recorded: both are options. A second
+training on seeds that were merged by clusters of their features (a later version of the paper) is not built.
 
 The scaled defaults (ours) are for minutes on a processor: 500 seeds of half the side, every copy a new one, AdamW
 with a cosine. The last layer grows with N, which is the method's limit: it has (d + 1) N parameters. Two later forms
@@ -28,11 +29,10 @@ from torch import Tensor, nn
 from nolabel.data.batch import ImageBatch
 from nolabel.encoders.base import SMALLEST, Encoder, evaluating
 from nolabel.errors import UsageError
+from nolabel.methods import _exemplar_copies, _exemplar_picture, _exemplar_seeds
 from nolabel.methods import _exemplar_forms as forms
-from nolabel.methods import _exemplar_picture, _exemplar_seeds
 from nolabel.methods.base import DataInfo, Method, Recipe
-from nolabel.views import colour, hsv
-from nolabel.views.base import uniform
+from nolabel.seeds import generator as seeded
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,6 +54,12 @@ class ExemplarOptions:
     """side of a seed in pixels; 0: half the image up to 32 px, else a third (paper 32 of 96)"""
     copies: int = 2
     """copies for each image of the batch in one step"""
+    transforms_per_seed: int = 0
+    """fixed copies of each seed (paper about 150, which can be learnt by heart); 0: every copy is a new one"""
+    seeds_per_image: int = 1
+    """seeds from one image where there are enough images; two of a kind are one thing with two names"""
+    seed_scales: tuple[float, ...] = (1.0,)
+    """sides that seeds are cut at before they are resized, as multiples of their own (paper: several, not recorded)"""
     gradient_sampling: bool = True
     """whether seeds are drawn by the energy of their gradients, not anywhere"""
     shift: float = 0.2
@@ -70,18 +76,36 @@ class ExemplarOptions:
     """largest shift of the hue, of a full circle"""
     grey_p: float = 0.0
     """probability of losing the colour (paper: none)"""
+    factors: Literal["log_uniform", "uniform"] = "log_uniform"
+    """how zoom, contrast and powers spread over their ranges (not recorded)"""
+    antialias: bool = False
+    """whether copies that are shrunk are smoothed, lest their grain tell the zoom"""
+    border: Literal["reflect", "zero"] = "reflect"
+    """what lies beyond the image; black corners tell turn and place"""
+    head: Literal["linear", "cosine"] = "linear"
+    """form `softmax`: the paper's, or 16 times the cosines of features and classes (ours)"""
+    dropout: float = 0.0
+    """share of the features dropped before the last layer (paper 0.5)"""
+    warm_start_seeds: int = 0
+    """so many seeds alone in the first tenth of the run, where many classes do not start to fall; 0: all (paper 100)"""
 
     def __post_init__(self) -> None:
         if self.seeds < 2 or self.copies < 1 or min(self.zoom, self.contrast, self.power) < 1:
             raise UsageError(
                 "Exemplar needs seeds >= 2, copies >= 1, and zoom, contrast and power of at least 1."
             )
+        if min(self.transforms_per_seed, self.warm_start_seeds) < 0 or self.seeds_per_image < 1:
+            raise UsageError(
+                "Exemplar needs seeds-per-image >= 1, transforms-per-seed and warm-start-seeds >= 0."
+            )
+        if self.head == "cosine" and self.form != "softmax":
+            raise UsageError(f"Exemplar's form {self.form} has no classes: --head cosine is of the softmax.")
         if self.form == "triplet" and (self.copies < 2 or self.triplet_margin <= 0):
             raise UsageError("Exemplar's triplets need copies >= 2 and a triplet-margin above 0.")
 
 
 PAPER_STL10 = (
-    ExemplarOptions(seeds=8000),
+    ExemplarOptions(seeds=8000, transforms_per_seed=150, dropout=0.5),
     Recipe(batch_size=128, optimizer="sgd", lr=0.01, lr_batch=128, momentum=0.9, weight_decay=4e-4, schedule="step",
            warmup=0.0, drops=(0.5, 0.75, 0.9), epochs=100.0),
 )  # fmt: skip
@@ -114,7 +138,11 @@ class Exemplar(Method):
         room = _exemplar_seeds.room_of(self.side)
         self.register_buffer("windows", torch.zeros(options.seeds, 3, room, room, dtype=torch.uint8))
         self.register_buffer("components", torch.eye(3))
-        self.head = nn.Linear(encoder.dim, options.seeds if options.form == "softmax" else forms.DIM)
+        kind = forms.CosineHead if options.head == "cosine" else nn.Linear
+        self.head = kind(encoder.dim, options.seeds if options.form == "softmax" else forms.DIM)
+        self.dropout = nn.Dropout(options.dropout)
+        fixed = options.seeds * options.transforms_per_seed
+        self.fixed = _exemplar_copies.draw(options, fixed, seeded(0, "exemplar copies")) if fixed else None
         self.bank = forms.MemoryBank(options.seeds) if options.form == "instance" else None
         self.noise = forms.NOISE if self.bank is not None and options.seeds > forms.EXACT else 0
         self.chance = (
@@ -129,43 +157,23 @@ class Exemplar(Method):
     def prepare(self, store: "ImageStore", generator: torch.Generator) -> None:
         """Choose the seeds, each in another image where there are enough, and the components of their colours."""
         o = self.options
-        self.windows.copy_(
-            _exemplar_seeds.cut(store, o.seeds, self.side, self.data.size, o.gradient_sampling, generator)
-        )
+        self.windows.copy_(_exemplar_seeds.cut(store, o, self.side, self.data.size, generator))
         pixels = self.windows.float().cpu().movedim(1, -1).reshape(-1, 3) / 255
         _, vectors = torch.linalg.eigh(torch.cov(pixels.T))
         self.components.copy_(vectors.T)
 
     def draw(self, n: int, generator: torch.Generator, progress: float) -> dict[str, Tensor]:
         o, count = self.options, n * self.options.copies
-
-        def factor(most: float, columns: int, least: float = 0.0) -> Tensor:
-            """Log-uniform between `least` (0: the inverse) and `most`."""
-            low = math.log(least) if least else -math.log(most)
-            return uniform(count * columns, low, math.log(most), generator).exp().view(count, columns)
-
-        drawn = {
-            "labels": self._labels(n, generator),
-            "shift": uniform(2 * count, -o.shift, o.shift, generator).view(count, 2),
-            "zoom": factor(o.zoom, 1, least=o.zoom / 2 if o.zoom > 1 else 1.0)[:, 0],
-            "turn": uniform(count, -o.turn, o.turn, generator) * math.pi / 180,
-            "components": factor(o.contrast, 3),
-            "power": factor(o.power, 2),
-            "factor": factor(1.4 if o.power > 1 else 1.0, 2),
-            "offset": uniform(2 * count, -0.1, 0.1, generator).view(count, 2) * (o.power > 1),
-            "hue": uniform(count, -o.hue, o.hue, generator),
-            **colour.draw_grey(count, generator, o.grey_p),
-        }
+        labels = _exemplar_copies.labels(o, n, generator, progress)
+        if self.fixed is None:
+            drawn = _exemplar_copies.draw(o, count, generator)
+        else:
+            which = torch.randint(o.transforms_per_seed, (count,), generator=generator)
+            drawn = {k: v[labels * o.transforms_per_seed + which] for k, v in self.fixed.items()}
+        drawn["labels"] = labels
         if self.noise:
             drawn["noise"] = torch.randint(o.seeds, (count, self.noise), generator=generator)
         return {name: value.unflatten(0, (n, o.copies)) for name, value in drawn.items()}
-
-    def _labels(self, n: int, generator: torch.Generator) -> Tensor:
-        """The seed of every copy, (n copies,); triplets need several copies of a seed in one step."""
-        o = self.options
-        if o.form == "triplet":
-            return torch.randint(o.seeds, (n,), generator=generator).repeat_interleave(o.copies)
-        return torch.randint(o.seeds, (n * o.copies,), generator=generator)
 
     def views(self, images: ImageBatch, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
         """`copies` (B c, 3, p, p), the seeds they were made from, `labels` (B c,), and `noise` where it was drawn."""
@@ -178,18 +186,14 @@ class Exemplar(Method):
     def copies(self, drawn: dict[str, Tensor]) -> Tensor:
         """The drawn copies, (B, 3, p, p) in [0, 1]: geometry in one resampling, then contrast and colour."""
         windows = self.windows[drawn["labels"]].float() / 255
-        share = self.side / windows.shape[-1]
-        cosine, sine = (share * drawn["zoom"] * f(drawn["turn"]) for f in (torch.cos, torch.sin))
-        x, y = (2 * share * drawn["shift"]).unbind(1)
-        theta = torch.stack([torch.stack([cosine, -sine, x], 1), torch.stack([sine, cosine, y], 1)], 1)
-        grid = F.affine_grid(theta, [len(windows), 3, self.side, self.side], align_corners=False)
-        seen = F.grid_sample(windows, grid, mode="bilinear", padding_mode="reflection", align_corners=False)
-        seen = hsv.scale_components(seen, self.components, drawn["components"])
-        seen = hsv.change_hsv(seen, drawn["power"], drawn["factor"], drawn["offset"], drawn["hue"])
-        return colour.grey(seen, {"grey": drawn["grey"].cpu()})
+        return _exemplar_copies.apply(self.options, windows, self.side, self.components, drawn)
+
+    def answers(self, copies: Tensor) -> Tensor:
+        """Logits of the seeds (B, N), or the vectors that are compared (B, d)."""
+        return self.head(self.dropout(self.encoder(copies)))
 
     def forward(self, views: dict[str, Tensor]) -> dict[str, Tensor]:
-        answers, labels = self.head(self.encoder(views["copies"])), views["labels"]
+        answers, labels = self.answers(views["copies"]), views["labels"]
         if self.bank is not None:
             loss, accuracy = self.bank(answers, labels, views.get("noise"))
         elif self.options.form == "triplet":
@@ -221,8 +225,8 @@ class Exemplar(Method):
         """Two seeds and 24 copies of each; of a trained net also whether it names them."""
         rows, columns = 2, 24
         labels = torch.randint(len(self.windows), (rows,), generator=generator).to(self.windows.device)
-        drawn = self.draw(rows * columns, generator, 0.0)
-        flat = {k: v[:, 0].to(labels.device) for k, v in drawn.items()}
+        drawn = _exemplar_copies.draw(self.options, rows * columns, generator)
+        flat = {k: v.to(labels.device) for k, v in drawn.items()}
         flat["labels"] = labels.repeat_interleave(columns)
         copies = self.copies(flat)
         right = None
@@ -238,11 +242,11 @@ class Exemplar(Method):
 
     def named(self, copies: Tensor) -> Tensor:
         """The seed that is named for each copy, int64 (B,); by triplets, the one that is nearest as it was cut."""
-        answers = self.head(self.encoder(copies))
+        answers = self.answers(copies)
         if self.bank is not None:
             answers = forms.unit(answers) @ self.bank.vectors.T
         elif self.options.form == "triplet":
-            seeds = torch.cat([self.head(self.encoder(part)) for part in self.originals().split(500)])
+            seeds = torch.cat([self.answers(part) for part in self.originals().split(500)])
             answers = forms.unit(answers) @ forms.unit(seeds).T
         return answers.argmax(1)
 

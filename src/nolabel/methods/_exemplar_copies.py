@@ -1,0 +1,75 @@
+"""Exemplar's copies: what is drawn for one, and how it is made (Dosovitskiy et al., section 2.1)."""
+
+import math
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from nolabel.views import colour, hsv
+from nolabel.views.base import uniform
+
+if TYPE_CHECKING:
+    from nolabel.methods.exemplar import ExemplarOptions
+
+
+WARM = 0.1
+"""share of the run in which only `warm_start_seeds` are seen"""
+
+
+def labels(o: "ExemplarOptions", n: int, generator: torch.Generator, progress: float) -> Tensor:
+    """The seed of every copy of n images, (n copies,); triplets need several copies of a seed in one step."""
+    known = min(o.warm_start_seeds or o.seeds, o.seeds) if progress < WARM else o.seeds
+    if o.form == "triplet":
+        return torch.randint(known, (n,), generator=generator).repeat_interleave(o.copies)
+    return torch.randint(known, (n * o.copies,), generator=generator)
+
+
+def draw(o: "ExemplarOptions", count: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """The changes of `count` copies: one value, or one for each component, of a copy."""
+
+    def factor(most: float, columns: int, least: float = 0.0) -> Tensor:
+        """Between `least` (0: the inverse) and `most`, by default evenly in the logarithm."""
+        low = least or 1 / most
+        if o.factors == "uniform":
+            return uniform(count * columns, low, most, generator).view(count, columns)
+        return uniform(count * columns, math.log(low), math.log(most), generator).exp().view(count, columns)
+
+    return {
+        "shift": uniform(2 * count, -o.shift, o.shift, generator).view(count, 2),
+        "zoom": factor(o.zoom, 1, least=o.zoom / 2 if o.zoom > 1 else 1.0)[:, 0],
+        "turn": uniform(count, -o.turn, o.turn, generator) * math.pi / 180,
+        "components": factor(o.contrast, 3),
+        "power": factor(o.power, 2),
+        "factor": factor(1.4 if o.power > 1 else 1.0, 2),
+        "offset": uniform(2 * count, -0.1, 0.1, generator).view(count, 2) * (o.power > 1),
+        "hue": uniform(count, -o.hue, o.hue, generator),
+        **colour.draw_grey(count, generator, o.grey_p),
+    }
+
+
+def apply(
+    o: "ExemplarOptions", windows: Tensor, side: int, components: Tensor, drawn: dict[str, Tensor]
+) -> Tensor:
+    """Copies (B, 3, side, side) of the seeds in the middle of `windows` (B, 3, room, room), all in [0, 1].
+
+    One resampling shifts, zooms and turns; then contrast along the colour components, then saturation, value and hue.
+    """
+    share = side / windows.shape[-1]
+    cosine, sine = (share * drawn["zoom"] * f(drawn["turn"]) for f in (torch.cos, torch.sin))
+    x, y = (2 * share * drawn["shift"]).unbind(1)
+    theta = torch.stack([torch.stack([cosine, -sine, x], 1), torch.stack([sine, cosine, y], 1)], 1)
+    seen = _sampled(windows, theta, side, o.border)
+    if o.antialias:
+        finer = F.avg_pool2d(_sampled(windows, theta, 2 * side, o.border), 2)
+        seen = torch.where((drawn["zoom"] > 1).view(-1, 1, 1, 1), finer, seen)
+    seen = hsv.scale_components(seen, components, drawn["components"])
+    seen = hsv.change_hsv(seen, drawn["power"], drawn["factor"], drawn["offset"], drawn["hue"])
+    return colour.grey(seen, {"grey": drawn["grey"].cpu()})
+
+
+def _sampled(windows: Tensor, theta: Tensor, side: int, border: str) -> Tensor:
+    grid = F.affine_grid(theta, [len(windows), 3, side, side], align_corners=False)
+    beyond = "reflection" if border == "reflect" else "zeros"
+    return F.grid_sample(windows, grid, mode="bilinear", padding_mode=beyond, align_corners=False)
