@@ -5,16 +5,19 @@ import math
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 
 from nolabel.data.batch import ImageBatch
 from nolabel.data.store import ImageStore
 from nolabel.encoders.base import build
 from nolabel.methods import colorization
-from nolabel.methods._colour_bins import annealed_mean, class_weights, colour_classes, soft_targets
+from nolabel.methods._colour_bins import annealed_mean, class_weights, colour_classes, errors, soft_targets
 from nolabel.methods.base import DataInfo
 from nolabel.methods.colorization import Colorization, ColorizationOptions, colorization_loss
 from nolabel.views import lab
-from small import smooth_images
+from nolabel.views.lab import rgb_to_lab
+from small import TinyNet, smooth_images
 
 
 def made(size: int = 32, **options: object) -> Colorization:
@@ -33,6 +36,23 @@ def test_lab_equals_scikit_image_and_goes_back() -> None:
     ours = lab.rgb_to_lab(images)
     assert np.allclose(ours.movedim(1, -1).numpy(), rgb2lab(images.movedim(1, -1).numpy()), atol=2e-2)
     assert torch.allclose(lab.lab_to_rgb(ours), images, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("rgb", "known"),
+    [
+        ((1, 0, 0), (53.241, 80.092, 67.203)),
+        ((0, 1, 0), (87.735, -86.183, 83.180)),
+        ((0, 0, 1), (32.296, 79.186, -107.857)),
+        ((1, 1, 0), (97.14, -21.555, 94.478)),
+        ((1, 0, 1), (60.324, 98.233, -60.821)),
+        ((0, 1, 1), (91.113, -48.091, -14.126)),
+        ((1, 1, 1), (100, 0, 0)),
+    ],
+)
+def test_lab_of_the_corners_of_rgb(rgb: tuple[int, ...], known: tuple[float, ...]) -> None:
+    found = lab.rgb_to_lab(torch.tensor(rgb).float().view(1, 3, 1, 1)).flatten()
+    assert found == pytest.approx(torch.tensor(known), abs=0.01)
 
 
 def test_yuv_goes_back_and_grey_has_no_colour() -> None:
@@ -165,3 +185,87 @@ def test_colours_are_chosen_only_to_be_measured(monkeypatch: pytest.MonkeyPatch)
     ab = annealed_mean(logits, method.classes, 0.38)
     truth = views["colours"].movedim(1, -1).flatten(0, 2)
     assert found["ab_error"] == pytest.approx((ab - truth).norm(dim=1).mean().item(), rel=1e-4)
+
+
+def lattice(step: int) -> Tensor:
+    """ab of all RGB colours on a lattice of that step, (N, 2)."""
+    levels = torch.arange(0, 256, step) / 255
+    colours = torch.cartesian_prod(levels, levels, levels).T.reshape(1, 3, 1, -1)
+    return rgb_to_lab(colours)[0, 1:, 0].T
+
+
+def test_the_classes_hold_every_centre_that_a_colour_is_near() -> None:
+    known = {tuple(row) for row in colour_classes().long().tolist()}
+    ab = lattice(3)
+    nearest = {tuple(row) for row in (ab / 10).round().long().mul(10).unique(dim=0).tolist()}
+    assert len(nearest) == 261
+    assert nearest <= known
+    low = (ab / 10).floor().long().unique(dim=0) * 10
+    corners = {(a + x, b + y) for a, b in low.tolist() for x in (0, 10) for y in (0, 10)}
+    assert 300 <= len(corners) <= 309
+    assert corners <= known
+
+
+@pytest.mark.parametrize(
+    ("neighbours", "temperature", "mean", "most"),
+    [(5, 1.0, 0.22, 0.71), (5, 0.38, 1.81, 2.71), (1, 1.0, 3.83, 7.02)],
+)
+def test_targets_decode_to_their_colour(
+    neighbours: int, temperature: float, mean: float, most: float
+) -> None:
+    rgb = torch.rand(1, 3, 1, 4000, generator=torch.Generator().manual_seed(0))
+    ab, classes = rgb_to_lab(rgb)[0, 1:, 0].T, colour_classes()
+    index, share = soft_targets(ab, classes, neighbours)
+    logits = torch.full((len(ab), len(classes)), -1e9).scatter(1, index, share.log())
+    error = (annealed_mean(logits, classes, temperature) - ab).norm(dim=1)
+    assert error.mean().item() == pytest.approx(mean, abs=0.06)
+    assert error.max().item() <= most + 0.05
+
+
+def test_a_high_temperature_takes_the_mean_of_all_classes() -> None:
+    classes = colour_classes()
+    found = annealed_mean(torch.randn(3, 313), classes, 1e6)
+    assert torch.allclose(found, classes.mean(0).expand(3, 2), atol=1e-2)
+
+
+def test_the_area_under_the_errors_of_grey_pictures_is_the_closed_form() -> None:
+    """1 - mean(min(chroma, 150)) / 150: the published 89.1 means a mean chroma of 16.35."""
+    classes = colour_classes()
+    truth = torch.tensor([[16.35, 0.0], [0.0, -16.35]])
+    found = errors(torch.zeros(2, 2), truth, classes)
+    assert found["auc"] == pytest.approx(0.891, abs=1e-4)
+    assert found["auc_grey"] == found["auc"]
+    assert found["ab_error"] == pytest.approx(16.35, abs=1e-4)
+    three = torch.tensor([[0.0, 0.0], [0.0, 0.0], [0.0, 0.0], [40.0, 40.0]])
+    uneven = errors(torch.zeros(4, 2), three, classes)
+    far = 1 - math.hypot(40, 40) / 150
+    assert uneven["auc"] == pytest.approx((3 + far) / 4, abs=1e-5)
+    assert uneven["auc_rebalanced"] == pytest.approx((1 + far) / 2, abs=1e-5)
+
+
+def test_ab_regression_sees_lightness_and_gives_ab_back() -> None:
+    options, data = ColorizationOptions(loss="ab_regression"), DataInfo(8, 32)
+    method = Colorization(TinyNet(), options, data)
+    rgb = torch.rand(2, 3, 32, 32)
+    seen = method.split(rgb)
+    lab = rgb_to_lab(rgb)
+    assert torch.allclose(seen["grey"], ((lab[:, :1] / 100 - 0.5) / 0.25).expand(-1, 3, -1, -1), atol=1e-5)
+    assert torch.allclose(seen["colours"] * 110, F.avg_pool2d(lab[:, 1:], 2), atol=1e-3)
+    assert method.space == "lab"
+    answer = method.answer(seen["grey"])
+    assert torch.allclose(method.colours(rgb), answer * 110, atol=1e-4)
+    found = method.held_out(seen)
+    mean = seen["colours"].mean((0, 2, 3), keepdim=True)
+    assert found["constant_loss"] == pytest.approx((seen["colours"] - mean).square().mean().item(), rel=1e-4)
+    assert {"auc", "auc_rebalanced", "auc_grey"} <= set(found)
+    method(seen)["loss"].backward()
+    assert all(p.grad is not None for p in method.head.parameters())
+
+
+def test_a_constant_answer_costs_variance_and_squared_bias() -> None:
+    colours = torch.rand(3, 2, 4, 4, dtype=torch.float64)
+    constant = torch.tensor([0.3, -0.2], dtype=torch.float64).view(1, 2, 1, 1)
+    spread = colours.var((0, 2, 3), correction=0) + (colours.mean((0, 2, 3)) - constant.flatten()).square()
+    assert F.mse_loss(constant.expand_as(colours), colours).item() == pytest.approx(
+        spread.mean().item(), abs=1e-12
+    )

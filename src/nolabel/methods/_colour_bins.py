@@ -11,6 +11,8 @@ RANGES = (
 """a, and the first and last b, in steps of 10, of the released set of 313 classes (section 2.1)"""
 SPREAD = 5.0
 """standard deviation of the soft targets in ab (section 2.2)"""
+LARGEST = 150.0
+"""error in ab at which the cumulative curves of table 1 end"""
 
 
 def colour_classes() -> Tensor:
@@ -35,3 +37,21 @@ def class_weights(prior: Tensor, uniform: float) -> Tensor:
 def annealed_mean(logits: Tensor, classes: Tensor, temperature: float) -> Tensor:
     """Expected ab (N, 2) of the distribution sharpened by `temperature` (section 2.3, equation 5); 0: its mode."""
     return (logits.float() / max(temperature, 1e-6)).softmax(1) @ classes
+
+
+def errors(ab: Tensor, truth: Tensor, classes: Tensor) -> dict[str, float]:
+    """How far colours ab (N, 2) lie from `truth` (N, 2), and the areas under the cumulative curve of that distance.
+
+    The share of places with an error below t, averaged over t from 0 to 150 (section 4, table 1, there in per cent):
+    `auc`; `auc_rebalanced`, the mean over the classes that occur; `auc_grey`, of ab = 0.
+    """
+    nearest = torch.cdist(truth, classes).argmin(1)
+    share = 1 - (ab - truth).norm(dim=1).clamp_max(LARGEST) / LARGEST
+    count = torch.bincount(nearest, minlength=len(classes))
+    each = torch.zeros(len(classes), device=share.device, dtype=share.dtype).scatter_add_(0, nearest, share)
+    return {
+        "ab_error": (ab - truth).norm(dim=1).mean().item(),
+        "auc": share.mean().item(),
+        "auc_rebalanced": (each[count > 0] / count[count > 0]).mean().item(),
+        "auc_grey": (1 - truth.norm(dim=1).clamp_max(LARGEST) / LARGEST).mean().item(),
+    }

@@ -4,11 +4,12 @@ Zhang, Isola, Efros, "Colorful image colorization", ECCV 2016. The network sees 
 every place of a coarser grid, one of 313 classes of ab colour (section 2.1). Targets are spread over the nearest
 classes; rare colours weigh more, by the inverse of their smoothed frequency (section 2.2); pictures are coloured by
 the annealed mean of the classes (section 2.3). `loss="regression"` is the lecture's simpler form: U and V from Y by
-squared error, which answers with greyish means.
+squared error, which answers with greyish means; `ab_regression` is the paper's own comparison, of ab in Lab.
 
 The paper's values, as `PAPER_IMAGENET`: crops of 176 px, targets at a quarter of that, five classes a target, lambda
 1/2, T 0.38, Adam 3e-5 with beta 2 of 0.99, decay 1e-3, 40 images; its own net is `--encoder colorization_net`, which
-brings its own head. Its k-means initialisation is not built.
+brings its own head. Not built: its k-means initialisation; other grids of classes; a first convolution of one channel
+or of Lab with ab at zero (an encoder takes RGB: the lightness stands in all three channels).
 
 The scaled defaults (ours) are for minutes on a processor: a thin head on the last map (specification 4.8), which
 starts from the frequencies of the classes, AdamW with a cosine. Before transfer the first convolution's three slices
@@ -25,8 +26,8 @@ from torch import Tensor
 from nolabel.data.batch import ImageBatch
 from nolabel.encoders.base import Encoder, evaluating
 from nolabel.encoders.colorization_net import colour_head
-from nolabel.methods._colour_bins import annealed_mean, class_weights, colour_classes, soft_targets
-from nolabel.methods._colouring import Space, joined
+from nolabel.methods._colour_bins import annealed_mean, class_weights, colour_classes, errors, soft_targets
+from nolabel.methods._colouring import Space, joined, picture
 from nolabel.methods.base import DataInfo, Method, Recipe
 from nolabel.views import geometry, plain
 from nolabel.views.lab import rgb_to_lab, rgb_to_yuv
@@ -41,16 +42,16 @@ COLOURLESS = 5.0
 PRIOR_IMAGES = 2000
 RAREST = 1e-4
 """share of a class that was not met, at the start"""
-UV_RANGE = (0.436, 0.615)
-"""largest U and V (specification 4.2), by which targets are brought into [-1, 1]"""
+UNITS = {"classification": (1.0, 1.0), "regression": (0.436, 0.615), "ab_regression": (110.0, 110.0)}
+"""what colours are divided by: regression brings them into [-1, 1] (specification 4.2)"""
 
 
 @dataclass(frozen=True)
 class ColorizationOptions:
     """What can be chosen about colours."""
 
-    loss: Literal["classification", "regression"] = "classification"
-    """313 classes of ab, or U and V by squared error (the lecture's form)"""
+    loss: Literal["classification", "regression", "ab_regression"] = "classification"
+    """313 classes of ab, or by squared error U and V (the lecture's form), or a and b (the paper's comparison)"""
     neighbours: int = 5
     """classes that a target is spread over (paper 5, released code 10)"""
     rebalance: float = 0.5
@@ -71,8 +72,8 @@ class ColorizationOptions:
 
 PAPER_IMAGENET = (
     ColorizationOptions(subsample="point"),
-    Recipe(batch_size=40, optimizer="adamw", lr=3e-5, weight_decay=1e-3, schedule="step", warmup=0.0, drops=(0.45, 0.9),
-           epochs=15.0),
+    Recipe(batch_size=40, optimizer="adamw", lr=3e-5, beta2=0.99, weight_decay=1e-3, schedule="step", warmup=0.0,
+           drops=(0.45, 0.9), epochs=15.0),
 )  # fmt: skip
 """section 3 and the released solver; at 176 px"""
 
@@ -104,6 +105,7 @@ class Colorization(Method):
     )
     classes: Tensor
     weights: Tensor
+    unit: Tensor
     undefended = {"rebalance": 1.0, "colour_mask": False}
 
     def __init__(self, encoder: Encoder, options: ColorizationOptions, data: DataInfo) -> None:
@@ -112,7 +114,9 @@ class Colorization(Method):
         classes = colour_classes()
         self.register_buffer("classes", classes)
         self.register_buffer("weights", torch.ones(len(classes)))
-        outputs = len(classes) if options.loss == "classification" else 2
+        self.register_buffer("unit", torch.tensor(UNITS[options.loss]).view(2, 1, 1), persistent=False)
+        self.bins = options.loss == "classification"
+        outputs = len(classes) if self.bins else 2
         self.head = colour_head(encoder, data.size, self.target, outputs)
 
     @torch.no_grad()
@@ -131,7 +135,7 @@ class Colorization(Method):
             prior.scatter_add_(0, index.flatten(), share.flatten())
         prior /= prior.sum()
         self.weights.copy_(class_weights(prior, self.options.rebalance))
-        if self.options.loss == "classification":
+        if self.bins:
             constant = prior.to(self.weights.device) * self.weights
             self.head[-1].bias.copy_(constant.clamp_min(RAREST).log())  # type: ignore[operator]
 
@@ -151,14 +155,13 @@ class Colorization(Method):
 
     def split(self, rgb: Tensor) -> dict[str, Tensor]:
         """What the network sees of images (B, 3, S, S), and what it has to find."""
-        if self.options.loss == "classification":
-            converted = rgb_to_lab(rgb)
-            light, colours = converted[:, :1] / 100, converted[:, 1:]
-        else:
-            converted = rgb_to_yuv(rgb)
-            light = converted[:, :1]
-            colours = converted[:, 1:] / rgb.new_tensor(UV_RANGE).view(2, 1, 1)
-        return {"grey": ((light - 0.5) / 0.25).repeat(1, 3, 1, 1), "colours": self._coarse(colours)}
+        lab = self.space == "lab"
+        converted = rgb_to_lab(rgb) if lab else rgb_to_yuv(rgb)
+        light = converted[:, :1] / (100 if lab else 1)
+        return {
+            "grey": ((light - 0.5) / 0.25).repeat(1, 3, 1, 1),
+            "colours": self._coarse(converted[:, 1:] / self.unit),
+        }
 
     def _coarse(self, colours: Tensor) -> Tensor:
         step = colours.shape[-1] // self.target
@@ -172,7 +175,7 @@ class Colorization(Method):
 
     def forward(self, views: dict[str, Tensor]) -> dict[str, Tensor]:
         answer, colours = self.answer(views["grey"]), views["colours"]
-        if self.options.loss == "regression":
+        if not self.bins:
             return {"loss": F.mse_loss(answer.float(), colours)}
         return {"loss": colorization_loss(_places(answer), *self._targets(colours))}
 
@@ -190,15 +193,19 @@ class Colorization(Method):
     def held_out(self, views: dict[str, Tensor]) -> dict[str, float]:
         """Loss, and `constant_loss`: that of the best answer which is the same everywhere, on these very images.
 
-        Classification adds `ab_error`, the mean distance in ab of the annealed mean from the truth.
+        In Lab also `ab_error`, the mean distance in ab from the truth, and the area under its cumulative curve (table 1
+        of the paper): `auc`, with all classes alike `auc_rebalanced`, and of grey pictures `auc_grey`.
         """
         answer, colours = self.answer(views["grey"]).float(), views["colours"]
-        if self.options.loss == "regression":
-            mean = colours.mean((0, 2, 3), keepdim=True)
-            return {
+        if not self.bins:
+            mean = colours.mean((0, 2, 3), keepdim=True).expand_as(colours)
+            found = {
                 "loss": F.mse_loss(answer, colours).item(),
-                "constant_loss": F.mse_loss(mean.expand_as(colours), colours).item(),
+                "constant_loss": F.mse_loss(mean, colours).item(),
             }
+            if self.space == "lab":
+                found |= errors(_places(answer * self.unit), _places(colours * self.unit), self.classes)
+            return found
         logits = _places(answer)
         index, share, weight = self._targets(colours)
         mass = torch.zeros(len(self.classes), device=share.device)
@@ -208,7 +215,7 @@ class Colorization(Method):
         return {
             "loss": colorization_loss(logits, index, share, weight).item(),
             "constant_loss": colorization_loss(constant, index, share, weight).item(),
-            "ab_error": (ab - _places(colours)).norm(dim=1).mean().item(),
+            **errors(ab, _places(colours), self.classes),
         }
 
     @torch.no_grad()
@@ -222,7 +229,7 @@ class Colorization(Method):
     @property
     def space(self) -> Space:
         """Where `colours` lie: ab, or U and V."""
-        return "lab" if self.options.loss == "classification" else "yuv"
+        return "yuv" if self.options.loss == "regression" else "lab"
 
     @torch.no_grad()
     def colours(self, rgb: Tensor, temperature: float | None = None) -> Tensor:
@@ -231,8 +238,8 @@ class Colorization(Method):
         ab by the annealed mean at `temperature` (None: the option's), or U and V.
         """
         answer = self.answer(self.split(rgb)["grey"]).float()
-        if self.options.loss == "regression":
-            return answer * answer.new_tensor(UV_RANGE).view(2, 1, 1)
+        if not self.bins:
+            return answer * self.unit
         chosen = self.options.temperature if temperature is None else temperature
         ab = annealed_mean(_places(answer), self.classes, chosen)
         return ab.unflatten(0, (len(rgb), *answer.shape[-2:])).movedim(-1, 1)
@@ -240,21 +247,10 @@ class Colorization(Method):
     @torch.no_grad()
     def panel(self, images: ImageBatch, generator: torch.Generator, trained: bool = False) -> "Figure":
         """Each image (a row): what the net sees, the colours it gives (when trained), and the truth."""
-        from matplotlib.figure import Figure
-
         rgb = plain.whole(images, self.data.size)
         grey = (self.split(rgb)["grey"] * 0.25 + 0.5).clamp(0, 1)
         columns = [("what it sees", grey), ("the truth", rgb)]
         if trained:
             with evaluating(self):
                 columns.insert(1, ("its colours", joined(rgb, self.colours(rgb), self.space)))
-        figure = Figure(figsize=(2.4 * len(columns), 2.4 * images.size + 0.6), layout="constrained")
-        axes = figure.subplots(images.size, len(columns), squeeze=False)
-        for b, row in enumerate(axes):
-            for axis, (title, shown) in zip(row, columns, strict=True):
-                axis.imshow(shown[b].permute(1, 2, 0).cpu().numpy(), interpolation="nearest")
-                axis.set_axis_off()
-                if not b:
-                    axis.set_title(title, fontsize=12)
-        figure.suptitle("Colorization: which colours did the image have?", fontsize=13)
-        return figure
+        return picture(columns)
