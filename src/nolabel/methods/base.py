@@ -58,6 +58,12 @@ class Recipe:
     """`whitened`: the first convolution is set to the whitening filters of image patches and frozen"""
     batchnorm: Literal["running", "reestimated"] = "running"
     """`reestimated`: statistics are set again on plain training images when the encoder is written"""
+    beta2: float = 0.999
+    """of `adamw`: the second decay rate"""
+    lars_eta: float = 0.001
+    """of `lars`: the trust coefficient"""
+    lars_clip: bool = False
+    """of `lars`: whether a layer's rate never exceeds the run's"""
     adversary_rate: float = 1.0
     """rate of the parameters of `adversary`, as a share of everybody else's"""
 

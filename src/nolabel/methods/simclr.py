@@ -13,8 +13,9 @@ warm-up, cosine.
 The scaled defaults (ours) are for minutes on a processor; in trials on CIFAR-10 they learnt most in that
 time: a frozen whitened first convolution, views of half, three quarters and all of the side along the run,
 four views of 32 images, AdamW, temperature 0.2, crops from 0.2 of the area, grey with p = 0.1, BatchNorm in
-the head. With V > 2 views the loss is the mean over all ordered pairs of views of one image, each against the
-views of other images only; for V = 2 this is the paper's equation 1.
+the head. Encoders choose their stem by the image's size, and crops are resized bilinearly: the released code's bicubic
+filter and its blur over a border of zeros are not built. With V > 2 views the loss is the mean over all ordered pairs
+of views of one image, each against the views of other images only; for V = 2 this is the paper's equation 1.
 """
 
 import math
@@ -23,11 +24,13 @@ from typing import TYPE_CHECKING, Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from nolabel.data.batch import ImageBatch
 from nolabel.encoders.base import Encoder
 from nolabel.errors import UsageError
+from nolabel.methods import _simclr_views
 from nolabel.methods._contrastive import (
     Negatives,
     against,
@@ -37,6 +40,7 @@ from nolabel.methods._contrastive import (
     rival_chance,
     similarities,
 )
+from nolabel.methods._simclr_head import projection_head
 from nolabel.methods._sizes import check_encoder, check_sizes, view_side
 from nolabel.methods.base import DataInfo, Method, Recipe
 from nolabel.views import colour, filters, geometry, plain
@@ -88,6 +92,14 @@ class SimCLROptions:
     """probability of a Gaussian blur, kernel a tenth of the side (paper 0.5, CIFAR-10 none)"""
     blur_sigma: tuple[float, float] = (0.1, 2.0)
     """range of the blur's width in pixels"""
+    blur_scope: Literal["view", "batch"] = "view"
+    """a width for each view, or one for all images' views of one place (released code)"""
+    jpeg_p: float = 0.0
+    """probability of a JPEG compression, against traces of the file's own in both views (paper: none)"""
+    extra_ops: tuple[str, ...] = ()
+    """of `cutout`, `sobel`, `noise`, `rotate`, `solarise`, each in half of the views, in this order (paper: studies)"""
+    asymmetric: bool = False
+    """whether an image's first view is cropped and flipped alone (paper: figure 5's study)"""
     head: Literal["mlp2_bn", "mlp2", "mlp3_bn", "linear", "none"] = "mlp2_bn"
     """layers of g: the paper's `mlp2`, its code's `mlp3_bn`, or simpler ones"""
     head_hidden: int = 512
@@ -96,6 +108,8 @@ class SimCLROptions:
     """length of z"""
     bn_views: Literal["joint", "separate"] = "joint"
     """BatchNorm statistics over all views together or view by view"""
+    grad_cache: int = 0
+    """images whose views are embedded at a time, to save memory: BatchNorm sees them alone; 0: all together"""
     loss_scale: Literal["mean", "sum_of_means"] = "mean"
     """`sum_of_means`: twice the paper's loss, as the released code computes it"""
 
@@ -111,6 +125,10 @@ class SimCLROptions:
             raise UsageError("The loss dclw weighs its pairs by cosines: use --loss dcl, or keep normalise.")
         if self.mining != "all" and self.loss not in ("nt_logistic", "margin"):
             raise UsageError(f"Only the losses nt_logistic and margin mine negatives, and not {self.loss}.")
+        if self.grad_cache < 0 or not set(self.extra_ops) <= set(_simclr_views.EXTRA):
+            raise UsageError(
+                f"SimCLR needs grad_cache >= 0 and extra_ops of {', '.join(_simclr_views.EXTRA)}."
+            )
         check_sizes(self.sizes, self.size_changes)
 
 
@@ -140,25 +158,6 @@ def nt_xent(
     positive, negative = similarities(z, temperature, normalise)
     others = against(negative, negatives).logsumexp(-1)
     return mean_over_pairs(torch.logaddexp(positive, others) - positive)
-
-
-def projection_head(kind: str, dim: int, hidden: int, out: int) -> nn.Sequential:
-    """g (section 4.2), from (B, dim) to (B, out), or to (B, dim) for `none`; `hidden` 0 means dim."""
-    hidden = hidden or dim
-
-    def block(width: int) -> list[nn.Module]:
-        return [nn.Linear(width, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU()]
-
-    if kind == "none":
-        return nn.Sequential()
-    if kind == "linear":
-        return nn.Sequential(nn.Linear(dim, out, bias=False))
-    if kind == "mlp2":
-        return nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), nn.Linear(hidden, out))
-    norm = nn.BatchNorm1d(out)
-    norm.register_parameter("bias", None)  # the released code's last BatchNorm scales and does not shift
-    again = block(hidden) if kind == "mlp3_bn" else []
-    return nn.Sequential(*block(dim), *again, nn.Linear(hidden, out, bias=False), norm)
 
 
 class SimCLR(Method):
@@ -196,16 +195,29 @@ class SimCLR(Method):
             per_view["order"] = torch.arange(4).repeat(count, 1)
         if o.blur_p:
             per_view |= filters.draw_blur(count, generator, o.blur_sigma, o.blur_p)
-        return {"size": torch.tensor(size)} | {k: v.unflatten(0, (n, o.views)) for k, v in per_view.items()}
+        per_view |= _simclr_views.draw(o, count, generator)
+        drawn = {k: v.unflatten(0, (n, o.views)) for k, v in per_view.items()}
+        return {"size": torch.tensor(size)} | _simclr_views.arranged(o, drawn)
 
     def views(self, images: ImageBatch, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
         """`views` (B V, 3, s, s): the V views of an image are adjacent."""
         per_view = {name: t.flatten(0, 1) for name, t in drawn.items() if t.ndim}
         repeated = images.take(torch.arange(images.size).repeat_interleave(self.options.views))
-        return {"views": simclr_view(repeated, per_view, int(drawn["size"]))}
+        seen = simclr_view(repeated, per_view, int(drawn["size"]))
+        return {"views": _simclr_views.changed(self.options, seen, per_view)}
 
     def embed(self, views: Tensor) -> tuple[Tensor, Tensor]:
-        """h (n, V, dim) and z (n, V, out) of `views` (n V, 3, s, s)."""
+        """h (n, V, dim) and z (n, V, out) of `views` (n V, 3, s, s).
+
+        In chunks (section 8.4 of the specification) each is computed again, with its graph, when its gradient is known.
+        """
+        if not (self.options.grad_cache and self.training):
+            return self._embed(views)
+        chunks = views.split(self.options.grad_cache * self.options.views)
+        found = [checkpoint(self._embed, chunk, use_reentrant=False) for chunk in chunks]
+        return tuple(torch.cat(part) for part in zip(*found, strict=True))  # type: ignore[return-value, arg-type]
+
+    def _embed(self, views: Tensor) -> tuple[Tensor, Tensor]:
         count = self.options.views
         if self.options.bn_views == "joint":
             h = self.encoder(views)
@@ -240,18 +252,6 @@ class SimCLR(Method):
 
     def panel(self, images: ImageBatch, generator: torch.Generator, trained: bool = False) -> "Figure":
         """Each image (rows) and the views that must find each other."""
-        from matplotlib.figure import Figure
-
-        rows, columns = images.size, self.options.views + 1
-        views = self.views(images, self.draw(rows, generator, progress=0.999))["views"]
+        views = self.views(images, self.draw(images.size, generator, progress=0.999))["views"]
         whole = plain.whole(images, views.shape[-1])[:, None]
-        pictures = torch.cat([whole, views.unflatten(0, (rows, -1))], 1).permute(0, 1, 3, 4, 2)
-        figure = Figure(figsize=(1.5 * columns, 1.5 * rows + 0.8), layout="constrained")
-        axes = figure.subplots(rows, columns, squeeze=False)
-        for axis, picture in zip(axes.flat, pictures.flatten(0, 1).cpu().numpy(), strict=True):
-            axis.imshow(picture, interpolation="nearest")
-            axis.set_axis_off()
-        for column, axis in enumerate(axes[0]):
-            axis.set_title(f"view {column}" if column else "image", fontsize=12)
-        figure.suptitle("SimCLR: the views of one image must find each other", fontsize=13)
-        return figure
+        return _simclr_views.picture(torch.cat([whole, views.unflatten(0, (images.size, -1))], 1).cpu())

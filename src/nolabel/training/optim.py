@@ -15,7 +15,8 @@ class LARS(torch.optim.Optimizer):
 
     For a parameter w with gradient g: g += weight_decay * w; r = eta * |w| / |g|, and 1 where a norm is 0;
     v = momentum * v + lr * r * g, with the rate inside the buffer; w -= v (Nesterov: w -= momentum * v + lr * r * g).
-    In a group with `adapt=False` (BatchNorm and biases) r is 1.
+    In a group with `adapt=False` (BatchNorm and biases) r is 1. With `clip` the whole rate lr * r becomes the smaller
+    one of r and lr (solo-learn's rule: r is divided by lr and cut at 1).
     """
 
     def __init__(
@@ -26,6 +27,7 @@ class LARS(torch.optim.Optimizer):
         weight_decay: float = 0.0,
         nesterov: bool = False,
         eta: float = 0.001,
+        clip: bool = False,
     ) -> None:
         defaults = {
             "lr": lr,
@@ -33,6 +35,7 @@ class LARS(torch.optim.Optimizer):
             "weight_decay": weight_decay,
             "nesterov": nesterov,
             "eta": eta,
+            "clip": clip,
         }
         super().__init__(params, defaults | {"adapt": True})
 
@@ -55,6 +58,8 @@ class LARS(torch.optim.Optimizer):
         if group["adapt"]:
             size, slope = parameter.norm(), grad.norm()
             ratio = torch.where((size > 0) & (slope > 0), group["eta"] * size / slope, torch.ones_like(size))
+            if group["clip"]:
+                ratio = (ratio / group["lr"]).clamp(max=1)
             grad = grad * ratio
         state = self.state[parameter]
         if "velocity" not in state:
@@ -88,7 +93,9 @@ def build_optimizer(method: Method, recipe: Recipe) -> torch.optim.Optimizer:
     """The optimizer of `recipe` over the trainable parameters of `method`, at the peak rate."""
     groups, lr = parameter_groups(method, recipe), peak_rate(recipe)
     if recipe.optimizer == "lars":
-        return LARS(groups, lr, recipe.momentum, nesterov=recipe.nesterov)
+        return LARS(
+            groups, lr, recipe.momentum, nesterov=recipe.nesterov, eta=recipe.lars_eta, clip=recipe.lars_clip
+        )
     if recipe.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr, betas=(recipe.momentum, 0.999), fused=True)
+        return torch.optim.AdamW(groups, lr, betas=(recipe.momentum, recipe.beta2), fused=True)
     return torch.optim.SGD(groups, lr, recipe.momentum, nesterov=recipe.nesterov, fused=True)
