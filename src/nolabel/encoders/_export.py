@@ -108,7 +108,8 @@ def _their_state(model: str, encoder: Encoder, flavour: Flavour) -> dict[str, Te
 
         if model not in torchvision.models.list_models(torchvision.models):
             raise UsageError(
-                f"torchvision has no model named {model}: export {encoder.name} as ONNX or safetensors."
+                f"torchvision has no model named {model}: give --format onnx, "
+                "or take the run's own encoder.safetensors."
             )
         with torch.device("meta"):
             return torchvision.models.get_model(model, weights=None).state_dict()
