@@ -1,6 +1,7 @@
 """Recipes: each names what exists, trains its method, and `nolabel reproduce` runs it and stops in one sentence."""
 
 import dataclasses
+import importlib
 import json
 from pathlib import Path
 
@@ -32,11 +33,23 @@ def test_a_recipe_names_what_exists(name: str) -> None:
     assert all(row.implements == found.method for row in found.published())
 
 
-def test_every_method_has_the_papers_setting_and_a_scaled_one() -> None:
-    wanted = {
-        f"{name.replace('_', '-')}-{s}" for name in catalog.names("methods") for s in ("paper", "scaled")
-    }
+def test_every_method_has_the_papers_setting_and_two_scaled_ones() -> None:
+    settings = ("paper", "scaled", "caltech101")
+    wanted = {f"{name.replace('_', '-')}-{s}" for name in catalog.names("methods") for s in settings}
     assert wanted <= set(recipes.names())
+
+
+@pytest.mark.parametrize("method", catalog.names("methods"))
+def test_the_setting_on_caltech_has_the_geometry_of_96_px(method: str) -> None:
+    found = recipes.find(f"{method}-caltech101")
+    assert (found.encoder, found.size, found.dataset) == ("resnet10", 96, "Caltech-101")
+    assert found.length == {"minutes": 10}
+    kind = catalog.load("methods", method, Method)
+    seen = {"context_prediction": 16, "jigsaw": 24, "counting": 48, "exemplar": 32}.get(method, 96)
+    assert kind.encoder_size(found.options, DataInfo(100, 96)) == seen
+    assert f"nolabel reproduce {method.replace('_', '-')}-caltech101" in str(
+        importlib.import_module(f"nolabel.recipes.{method}").__doc__
+    )
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Published settings to run again: one file a method, each with the paper's setting and one for minutes on a processor.
+"""Published settings to run again: one file a method, each with the paper's setting and two for minutes on a processor.
 
 A file states its `Reproduction`s as constants; `rotation.PAPER` is called `rotation-paper`.
 """
@@ -14,7 +14,9 @@ from nolabel.errors import UsageError
 from nolabel.methods.base import Method, Recipe
 from nolabel.published import Published, tables
 
-CIFAR10, IMAGENET = "CIFAR-10", "ImageNet"
+CIFAR10, CALTECH, IMAGENET = "CIFAR-10", "Caltech-101", "ImageNet"
+SIZES = {CIFAR10: 32, CALTECH: 96}
+"""sides of the images of the scaled settings"""
 
 
 @dataclass(frozen=True)
@@ -53,15 +55,17 @@ def scaled(
     beside: tuple[str, ...],
     deviation: str,
     *,
+    dataset: str = CIFAR10,
+    options: Any = None,
     protocols: tuple[str, ...] = ("linear", "knn"),
     hardware: str = "",
     result: str = "not run",
 ) -> Reproduction:
-    """A method's own defaults with `resnet10` on CIFAR-10, for ten minutes on two cores."""
+    """A method's own defaults with `resnet10` on CIFAR-10, or another of `SIZES`, for ten minutes on two cores."""
     return Reproduction(
-        method=kind.__module__.rpartition(".")[2], encoder="resnet10", size=32, dataset=CIFAR10, length={"minutes": 10},
-        options=kind.Options(), recipe=kind.recipe, protocols=protocols, beside=beside, deviations=(deviation,),
-        hardware=hardware, result=result,
+        method=kind.__module__.rpartition(".")[2], encoder="resnet10", size=SIZES[dataset], dataset=dataset,
+        length={"minutes": 10}, options=options or kind.Options(), recipe=kind.recipe, protocols=protocols,
+        beside=beside, deviations=(deviation,), hardware=hardware, result=result,
     )  # fmt: skip
 
 

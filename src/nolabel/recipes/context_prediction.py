@@ -3,10 +3,12 @@
 Paper (section 3.1 and the released code): patches of 96 px, AlexNet with late fusion, ImageNet for four weeks of a GPU.
 Scaled: patches of 12 px, `resnet10`, ten minutes on two cores. The published rows are detection and normals on PASCAL
 and NYU, which are not measured here: they stand apart.
+
+`nolabel reproduce context-prediction-caltech101 caltech101.zip`: Caltech-101 at 96 px, 10 minutes, two cores; not run.
 """
 
 from nolabel.methods.context_prediction import PAPER_IMAGENET, ContextPrediction
-from nolabel.recipes import IMAGENET, Reproduction, scaled
+from nolabel.recipes import CALTECH, IMAGENET, Reproduction, scaled
 
 _BESIDE = ("Context Prediction detection", "Context Prediction normals", "Split-brain linear")
 PAPER = Reproduction(
@@ -15,3 +17,9 @@ PAPER = Reproduction(
     deviations=("A linear probe and clusters of patches are measured; the paper's table is detection on PASCAL.",),
 )  # fmt: skip
 SCALED = scaled(ContextPrediction, _BESIDE, "resnet10 on patches of 12 px of images of 32 px.")
+CALTECH101 = scaled(
+    ContextPrediction,
+    _BESIDE,
+    "resnet10 on patches of 16 px with gaps of 8, of images of 96 px.",
+    dataset=CALTECH,
+)

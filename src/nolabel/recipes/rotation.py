@@ -3,10 +3,12 @@
 Paper (section 3.1): Network in Network of four blocks on CIFAR-10, SGD, 100 epochs; classifiers of convolutions and of
 fully connected layers on the second block. `imagenet` (section 3.2): AlexNet at 224 px, 30 epochs. Scaled: `resnet10`,
 ten minutes on two cores.
+
+`nolabel reproduce rotation-caltech101 caltech101.zip`: Caltech-101 at 96 px, ten minutes on two cores; not run.
 """
 
 from nolabel.methods.rotation import PAPER_CIFAR10, PAPER_IMAGENET, Rotation
-from nolabel.recipes import CIFAR10, Reproduction, scaled
+from nolabel.recipes import CALTECH, CIFAR10, Reproduction, scaled
 from nolabel.recipes import IMAGENET as IMAGENET_DATA
 
 _BESIDE = ("RotNet CIFAR-10", "RotNet Table 1", "RotNet Table 2")
@@ -26,4 +28,10 @@ SCALED = scaled(
     "resnet10 with a frozen whitened stem, images growing along the run, AdamW.",
     hardware="two cores of an AMD EPYC (Zen 3), 10 minutes",
     result="linear 70.3 % (69.4–71.2), kNN 45.8 %, 70.4 % of turns of 1,024 random test images; one seed",
+)
+CALTECH101 = scaled(
+    Rotation,
+    _BESIDE,
+    "resnet10 with a frozen whitened stem, images growing along the run to 96 px, AdamW.",
+    dataset=CALTECH,
 )

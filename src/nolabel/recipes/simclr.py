@@ -3,10 +3,12 @@
 Paper (appendix B.9): ResNet-50 with the small stem on CIFAR-10, LARS, batches of 1024, 1000 epochs, linear probe.
 `imagenet` (section 2.3): ResNet-50 at 224 px, batches of 4096, 100 epochs. Scaled: `resnet10`, ten minutes on two
 cores.
+
+`nolabel reproduce simclr-caltech101 caltech101.zip`: Caltech-101 at 96 px, ten minutes on two cores; not run.
 """
 
-from nolabel.methods.simclr import PAPER_CIFAR10, PAPER_IMAGENET, SimCLR
-from nolabel.recipes import CIFAR10, Reproduction, scaled
+from nolabel.methods.simclr import PAPER_CIFAR10, PAPER_IMAGENET, SimCLR, SimCLROptions
+from nolabel.recipes import CALTECH, CIFAR10, Reproduction, scaled
 from nolabel.recipes import IMAGENET as IMAGENET_DATA
 
 PAPER = Reproduction(
@@ -24,4 +26,11 @@ SCALED = scaled(
     "resnet10 with a frozen whitened stem, views growing along the run, four views of 32 images, AdamW.",
     hardware="two cores of an AMD EPYC (Zen 3), 10 minutes",
     result="linear 70.8 % (69.9–71.7), kNN 57.6 % (56.6–58.5); one seed",
+)
+CALTECH101 = scaled(
+    SimCLR,
+    ("SimCLR Table 8",),
+    "resnet10 with a frozen whitened stem, views growing along the run to 96 px, AdamW.",
+    dataset=CALTECH,
+    options=SimCLROptions(colour_strength=1.0, blur_p=0.5),
 )
