@@ -259,6 +259,7 @@ def test_fixed_copies_are_so_many_for_each_seed() -> None:
     for k in range(20):
         kinds = torch.cat([drawn["zoom"][drawn["labels"] == k] for drawn in (first, second)]).unique()
         assert 1 <= len(kinds) <= 3
+    assert len(torch.cat([first["zoom"], second["zoom"]]).unique()) > 40, "seeds have copies of their own"
     assert len(drawn_of(made(), 60)["zoom"].unique()) == 120
 
 
