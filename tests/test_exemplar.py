@@ -15,7 +15,7 @@ from nolabel.methods._exemplar_seeds import gradient_energy
 from nolabel.methods.base import DataInfo
 from nolabel.methods.exemplar import Exemplar, ExemplarOptions, exemplar_loss, side_of
 from nolabel.views import hsv
-from small import TinyNet, smooth_images
+from small import TinyNet, smooth_images, update
 
 STILL = {"shift": 0.0, "zoom": 1.0, "turn": 0.0, "contrast": 1.0, "power": 1.0, "hue": 0.0}
 
@@ -314,3 +314,17 @@ def test_antialiasing_smooths_what_is_shrunk_and_nothing_else() -> None:
     )
     assert smooth[0].std() < 0.8 * plain[0].std()
     assert torch.equal(smooth[1], plain[1])
+
+
+@pytest.mark.slow
+def test_fifty_seeds_are_told_apart_in_copies_that_were_not_seen() -> None:
+    """Two convolutions and 300 steps: half of the copies, where chance is 2 %."""
+    method = made(seeds=50)
+    shown = smooth_images(50, (32, 32))
+    pictures = ImageStore.of([shown.image(b) for b in range(50)])
+    method.prepare(pictures, torch.Generator().manual_seed(0))
+    optimizer = torch.optim.AdamW(method.parameters(), 5e-3)
+    for step in range(300):
+        update(method, optimizer, method.views(some(32), drawn_of(method, 32, step)))
+    method.eval()
+    assert method.held_out(method.views(some(200), drawn_of(method, 200, 1000)))["accuracy"] > 0.4

@@ -21,6 +21,7 @@ from nolabel.methods.jigsaw import (
     shuffled,
 )
 from nolabel.views import tiles
+from small import TinyNet, update
 
 
 def made(size: int = 32, **options: object) -> Jigsaw:
@@ -313,3 +314,22 @@ def test_lines_between_cells_are_a_shortcut_until_tiles_are_smaller() -> None:
     assert solved(made(64, gap=False, **bare), images, told, "mean") > solved(
         made(64, **bare), images, told, "mean"
     )
+
+
+@pytest.mark.slow
+def test_four_orders_are_learnt_on_images_that_were_not_seen() -> None:
+    """Waves that run down in the upper half and across in the lower one, and grow to the right."""
+    y, x = torch.meshgrid(torch.linspace(0, 1, 32), torch.linspace(0, 1, 32), indexing="ij")
+    start = 6.3 * torch.rand(200, 1, 1, generator=torch.Generator().manual_seed(0))
+    pictures = 0.5 + 0.5 * (0.2 + 0.8 * x) * torch.sin(start + 40 * torch.where(y < 0.5, y, x))
+    images = ImageBatch.of((pictures[:, None].expand(-1, 3, -1, -1) * 255).byte())
+    chosen = JigsawOptions(permutations=4, criterion="algebraic", tile_norm="mean")
+    torch.manual_seed(0)
+    method = Jigsaw(TinyNet(), chosen, DataInfo(200, 32))
+    optimizer = torch.optim.AdamW(method.parameters(), 3e-3)
+    for step in range(60):
+        rows = torch.randint(150, (32,), generator=torch.Generator().manual_seed(step))
+        update(method, optimizer, method.views(images.take(rows), drawn_of(method, 32, step)))
+    method.eval()
+    held = method.views(images.take(torch.arange(150, 200)), drawn_of(method, 50, 1000))
+    assert method.held_out(held)["accuracy"] > 0.9
