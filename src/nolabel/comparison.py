@@ -1,7 +1,7 @@
 """`nolabel.compare`: methods at equal minutes on one encoder, beside baselines, and a verdict."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,7 +135,7 @@ def _measured(place: Path, store: ImageStore, bar: Callable[[int, int], None], *
     measure(place, store, progress=lambda what, done, total: bar(done, total), **asked)
 
 
-def _same_settings(folder: Path, settings: dict[str, object]) -> None:
+def _same_settings(folder: Path, settings: Mapping[str, object]) -> None:
     """Keep the settings of a new comparison; raise UsageError where `folder` holds one with others."""
     path = folder / SETTINGS
     if path.is_file():
