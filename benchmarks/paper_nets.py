@@ -26,27 +26,27 @@ def trained(name: str, data: str, folder: Path) -> None:
     status, found = status_of(folder), recipes.find(name)
     if status == "finished":
         return
+    if status:
+        pretrain(found.method, data, out=folder, resume=True)
+        return
     batch = BATCH.get(name, 8)
     in_proportion = found.recipe.optimizer in ("sgd", "lars")
     rate = found.recipe.lr * (batch / found.recipe.batch_size if in_proportion else 1)
     recipe = replace(found.recipe, batch_size=batch, lr=rate, lr_rule="fixed", warmup=0.1)
-    if status:
-        pretrain(found.method, data, out=folder, resume=True)
-    else:
-        pretrain(
-            found.method, data, out=folder, encoder=found.encoder, size=found.size, steps=STEPS,
-            options=found.options, recipe={**vars(recipe)}, progress=False,
-        )  # fmt: skip
+    pretrain(
+        found.method, data, out=folder, encoder=found.encoder, size=found.size, steps=STEPS,
+        options=found.options, recipe=vars(recipe), progress=False,
+    )  # fmt: skip
 
 
 def row(name: str, folder: Path) -> str:
     about = read_description(folder)
-    losses = [row["loss"] for row in read_rows(folder / METRICS) if "loss" in row]
-    first = [row["loss"] for row in read_rows(folder / METRICS) if row["step"] <= SHOWN]
-    last = [row["loss"] for row in read_rows(folder / METRICS) if row["step"] > STEPS - SHOWN]
+    losses = {row["step"]: row["loss"] for row in read_rows(folder / METRICS) if "loss" in row}
+    first = [loss for step, loss in losses.items() if step <= SHOWN]
+    last = [loss for step, loss in losses.items() if step > STEPS - SHOWN]
     cells = (
         name, about["encoder"], about["size"], BATCH.get(name, 8), f"{about['seconds'] / 60:.1f}",
-        *(f"{sum(part) / len(part):.4g}" for part in (first, last)), f"{min(losses):.4g}",
+        *(f"{sum(part) / len(part):.4g}" for part in (first, last)), f"{min(losses.values()):.4g}",
     )  # fmt: skip
     return f"| {' | '.join(map(str, cells))} |"
 

@@ -7,21 +7,20 @@ you like. `--steps` is the length of every training with labels; the settings th
 """
 
 import argparse
+import subprocess
+import sys
 from pathlib import Path
 
 from benchmarks.accuracy import trained
 from nolabel.data.store import ImageStore
-from nolabel.encoders._io import encoder_digest, image_size, load_encoder
 from nolabel.evaluation.base import Protocol
 from nolabel.evaluation.compare import measure
 from nolabel.evaluation.conv import Conv, ConvOptions
 from nolabel.evaluation.few_labels import FewLabels, FewLabelsOptions
 from nolabel.evaluation.finetune import Finetune, FinetuneOptions
 from nolabel.evaluation.mlp import MLP, MLPOptions
-from nolabel.evaluation.run import subject_of
 from nolabel.evaluation.supervised import Supervised, SupervisedOptions
-from nolabel.evaluation.targets import Wanted, transfer_all
-from nolabel.runs import TRANSFER, opened_at
+from nolabel.runs import opened_at
 
 
 def protocols(table: str, steps: int) -> tuple[str | Protocol, ...]:
@@ -36,15 +35,6 @@ def protocols(table: str, steps: int) -> tuple[str | Protocol, ...]:
         Finetune(FinetuneOptions(steps=half)),
         Supervised(SupervisedOptions(steps=steps, choice_steps=half)),
     )
-
-
-def transfer(folder: Path, targets: list[str], seed: int) -> None:
-    """The linear transfer of one run to each of the sets."""
-    encoder = load_encoder(folder)
-    size = image_size(folder, encoder)
-    wanted = Wanted(subject_of(folder), encoder_digest(encoder), size, seed)
-    stores = [ImageStore.open(target, size=size) for target in targets]
-    transfer_all(encoder, stores, folder / TRANSFER, wanted, say=print)
 
 
 def main() -> None:
@@ -62,7 +52,10 @@ def main() -> None:
         folder = a.out / f"{method}-{a.seed}"
         trained(method, a.data, folder, a.minutes, a.seed)
         if a.table == "transfer":
-            transfer(folder, a.targets, a.seed)
+            seed = ("--seed", str(a.seed))
+            subprocess.run(
+                [sys.executable, "-m", "nolabel", "transfer", folder, *a.targets, *seed], check=True
+            )
             continue
         store = ImageStore.open(a.data, size=opened_at(folder, a.data))
         for protocol in protocols(a.table, a.steps):

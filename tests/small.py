@@ -16,6 +16,17 @@ def smooth_images(n: int, sides: tuple[int, int] = (32, 32), seed: int = 0) -> I
     return ImageBatch.of((fine * 255).byte())
 
 
+def seen_by_a_lens(n: int, side: int) -> Tensor:
+    """n grey images (n, 3, side, side) in [0, 1] with green magnified by 0.97: it is shifted by its place."""
+    steps = side // 4 + 1
+    coarse = torch.rand(n, 1, steps, steps, generator=torch.Generator().manual_seed(0))
+    grey = F.interpolate(coarse, (side, side), mode="bicubic", align_corners=True).clamp(0, 1)
+    zoom = torch.tensor([[[0.97, 0, 0], [0, 0.97, 0]]]).expand(n, 2, 3)
+    grid = F.affine_grid(zoom, [n, 1, side, side], align_corners=False)
+    green = F.grid_sample(grey, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
+    return torch.cat([grey, green.clamp(0, 1), grey], 1)
+
+
 def update(method: nn.Module, optimizer: torch.optim.Optimizer, views: dict[str, Tensor]) -> float:
     """One step on `views`; the loss before it."""
     optimizer.zero_grad()

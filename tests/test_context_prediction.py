@@ -20,6 +20,7 @@ from nolabel.methods.context_prediction import (
     ContextPredictionOptions,
     project,
 )
+from small import seen_by_a_lens
 
 
 def made(size: int = 32, **options: object) -> ContextPrediction:
@@ -269,12 +270,7 @@ def test_both_patches_go_through_one_encoder() -> None:
 
 def test_a_lens_tells_the_place_of_a_patch_until_channels_are_dropped() -> None:
     """Green magnified by 0.97: its shift against red in a patch follows the patch's place."""
-    coarse = torch.rand(200, 1, 25, 25, generator=torch.Generator().manual_seed(0))
-    grey = F.interpolate(coarse, (96, 96), mode="bicubic", align_corners=True).clamp(0, 1)
-    zoom = torch.tensor([[[0.97, 0, 0], [0, 0.97, 0]]]).expand(200, 2, 3)
-    grid = F.affine_grid(zoom, [200, 1, 96, 96], align_corners=False)
-    green = F.grid_sample(grey, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
-    images = ImageBatch.of((torch.cat([grey, green.clamp(0, 1), grey], 1) * 255).round().byte())
+    images = ImageBatch.of((seen_by_a_lens(200, 96) * 255).round().byte())
     found = {}
     for mode in ("none", "projection", "drop"):
         method = made(96, layout="free", patch_norm=False, pixelation_p=0.0, colour_mode=mode)

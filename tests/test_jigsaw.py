@@ -21,7 +21,7 @@ from nolabel.methods.jigsaw import (
     shuffled,
 )
 from nolabel.views import tiles
-from small import TinyNet, update
+from small import TinyNet, seen_by_a_lens, update
 
 
 def made(size: int = 32, **options: object) -> Jigsaw:
@@ -288,12 +288,7 @@ def test_contrast_is_a_shortcut_until_deviations_are_removed() -> None:
 
 
 def test_a_lens_is_a_shortcut_that_grey_and_channel_shifts_weaken() -> None:
-    coarse = torch.rand(400, 1, 17, 17, generator=torch.Generator().manual_seed(0))
-    grey = F.interpolate(coarse, (64, 64), mode="bicubic", align_corners=True).clamp(0, 1)
-    zoom = torch.tensor([[[0.97, 0, 0], [0, 0.97, 0]]]).expand(400, 2, 3)
-    grid = F.affine_grid(zoom, [400, 1, 64, 64], align_corners=False)
-    green = F.grid_sample(grey, grid, mode="bicubic", padding_mode="reflection", align_corners=False)
-    images = torch.cat([grey, green.clamp(0, 1), grey], 1)
+    images = seen_by_a_lens(400, 64)
     told = torch.tensor([[r, c] for r in range(3) for c in range(3)]).float() - 1
     found = [
         solved(made(64, tile_norm="none", **(BARE | defence)), images, -told, "lens")

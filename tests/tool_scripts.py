@@ -1,10 +1,12 @@
 """The scripts of `tools/`, which are no package, as modules."""
 
 import importlib.util
+import sys
 from pathlib import Path
 from types import ModuleType
 
 ROOT = Path(__file__).parents[1]
+sys.path.append(str(ROOT / "tools"))
 
 
 def load_tool(name: str) -> ModuleType:

@@ -7,6 +7,7 @@ RUN only the table is drawn. It stands between the two marks of the page.
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,23 @@ TELLING = (
 """what the table shows of the task's answers; the rows hold all of them"""
 
 
+def training_of(run: Path) -> dict[str, Any]:
+    """How a run was trained."""
+    about = read_description(run)
+    return {
+        "method": about["method"],
+        "seed": about["seed"],
+        "asked": about["budget"]["asked"],
+        "encoder": about["encoder"],
+        "size": about["size"],
+        "data": Path(about["data"]["source"]).name,
+        "images": round(about["budget"]["epochs"] * about["data"]["trained_on"]),
+        "started": about["started"],
+        "processor": about["machine"]["processor"],
+        "threads": about["threads"],
+    }
+
+
 def row_of(run: Path) -> dict[str, Any]:
     """What is kept of a run: how it was trained, how well it solved its task, and its top-1 rows."""
     about = read_description(run)
@@ -33,19 +51,9 @@ def row_of(run: Path) -> dict[str, Any]:
         for row in read_rows(run / EVALUATION)
         if row["subject"] == about["method"] and row["metric"] in ("top1", "top1_difference")
     ]
-    return {
-        "method": about["method"],
-        "seed": about["seed"],
-        "asked": about["budget"]["asked"],
-        "encoder": about["encoder"],
-        "size": about["size"],
-        "data": Path(about["data"]["source"]).name,
+    return training_of(run) | {
         "steps": about["budget"]["steps"],
-        "images": round(about["budget"]["epochs"] * about["data"]["trained_on"]),
         "seconds": about["seconds"],
-        "started": about["started"],
-        "processor": about["machine"]["processor"],
-        "threads": about["threads"],
         "chance": about["chance"],
         "held_out": {key.split("/")[1]: v for key, v in final.items() if key.startswith("held_out/")},
         "repeat": about["repeat"],
@@ -94,15 +102,26 @@ def table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(["", *head, *lines, ""])
 
 
-def main(page: Path, runs: list[Path]) -> None:
-    kept, written = page.with_suffix(".jsonl"), page.with_suffix(".md")
-    new = [row_of(run) for run in runs]
-    names = {_name(row) for row in new}
-    rows = sorted([row for row in read_rows(kept) if _name(row) not in names] + new, key=_name)
+def merged(
+    kept: Path, runs: list[dict[str, Any]], name: Callable[[dict[str, Any]], Any]
+) -> list[dict[str, Any]]:
+    """The rows of the file `kept` with those of `runs` in the place of the same `name`, in its order; written back."""
+    names = {name(row) for row in runs}
+    rows = sorted([row for row in read_rows(kept) if name(row) not in names] + runs, key=name)
     write_rows(kept, rows)
-    before, _, rest = written.read_text().partition(FIRST)
-    after = rest.partition(LAST)[2]
-    write_atomically(written, f"{before}{FIRST}\n{table(rows)}{LAST}{after}")
+    return rows
+
+
+def between(text: str, first: str, last: str, body: str) -> str:
+    """`text` with `body` between the two marks."""
+    before, _, rest = text.partition(first)
+    return f"{before}{first}\n{body}{last}{rest.partition(last)[2]}"
+
+
+def main(page: Path, runs: list[Path]) -> None:
+    rows = merged(page.with_suffix(".jsonl"), [row_of(run) for run in runs], _name)
+    written = page.with_suffix(".md")
+    write_atomically(written, between(written.read_text(), FIRST, LAST, table(rows)))
 
 
 if __name__ == "__main__":

@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from record_runs import between, merged, training_of
+
 from nolabel.report.records import DIFFERENCE, UNTRAINED, Row, method_in_words, read_table
 from nolabel.report.transfer import lines
-from nolabel.runs import EVALUATION, read_description, read_rows, write_atomically, write_rows
+from nolabel.runs import EVALUATION, write_atomically
 
 HEADS = {
     "linear": "linear probe, best stage",
@@ -25,19 +27,10 @@ HEADS = {
 
 def row_of(run: Path) -> dict[str, Any]:
     """What is kept of a run: how it was trained, its top-1 rows and its transfer."""
-    about = read_description(run)
+    trained = training_of(run)
     rows = [row for row in read_table(run / EVALUATION) if row.metric in ("top1", "top1" + DIFFERENCE)]
-    return {
-        "method": about["method"],
-        "seed": about["seed"],
-        "asked": about["budget"]["asked"],
-        "encoder": about["encoder"],
-        "size": about["size"],
-        "data": Path(about["data"]["source"]).stem,
-        "images": round(about["budget"]["epochs"] * about["data"]["trained_on"]),
-        "started": about["started"],
-        "processor": about["machine"]["processor"],
-        "threads": about["threads"],
+    return trained | {
+        "data": Path(trained["data"]).stem,
         "measured": [_kept(row) for row in rows],
         "transfer": {
             line.name: {
@@ -142,18 +135,12 @@ def draw(page: Path, rows: list[dict[str, Any]]) -> None:
     for name, table in {**tables, "transfer": transfer(rows)}.items():
         mark = f"<!-- {name} -->"
         if mark in text:
-            before, _, rest = text.partition(mark)
-            text = f"{before}{mark}\n\n{table}\n\n<!-- end -->{rest.partition('<!-- end -->')[2]}"
+            text = between(text, mark, "<!-- end -->", f"\n{table}\n\n")
     write_atomically(page, text)
 
 
 def main(page: Path, runs: list[Path]) -> None:
-    kept = page.with_suffix(".jsonl")
-    new = [row_of(run) for run in runs]
-    names = {_name(row) for row in new}
-    rows = sorted([row for row in read_rows(kept) if _name(row) not in names] + new, key=_name)
-    write_rows(kept, rows)
-    draw(page.with_suffix(".md"), rows)
+    draw(page.with_suffix(".md"), merged(page.with_suffix(".jsonl"), [row_of(run) for run in runs], _name))
 
 
 if __name__ == "__main__":

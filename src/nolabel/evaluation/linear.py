@@ -7,6 +7,7 @@ all training images at the same total penalty nλ (the best λ was measured to f
 are read once.
 """
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -22,6 +23,7 @@ from nolabel.seeds import generator
 VALIDATION_SHARE = 0.2
 ROUGH = 1e-3
 """tolerance of the fits that only choose"""
+Grid = Literal["short", "full"]
 PATIENCE = 2
 """the short grid stops after so many values in a row that are worse than the best"""
 
@@ -32,7 +34,7 @@ class LinearOptions:
 
     standardise: Literal["train_stats", "none"] = "train_stats"
     """whether each feature is centred and scaled by its mean and deviation over the training images"""
-    l2_grid: Literal["short", "full"] = "short"
+    l2_grid: Grid = "short"
     """"full": the paper's 45 values from 1e-6 to 1e5, on the stage that is best by the short ones; "short": eleven of
     them from 10 to 1e-4"""
     precision: Literal["float32", "float64"] = "float32"
@@ -43,7 +45,7 @@ class LinearOptions:
     """accuracy that stage and L2 are chosen by; "balanced": the mean over classes"""
 
 
-def l2_values(grid: Literal["short", "full"]) -> tuple[float, ...]:
+def l2_values(grid: Grid) -> tuple[float, ...]:
     """λ, largest first: 10^(−6 + 11k/44)."""
     steps = range(44, -1, -1) if grid == "full" else range(28, 7, -2)
     return tuple(10 ** (-6 + 11 * k / 44) for k in steps)
@@ -61,6 +63,38 @@ class Choice:
     """λ -> accuracy on the validation part"""
 
 
+def best_l2(
+    matrices: dict[str, Tensor], curve: Callable[[Tensor, Grid], dict[float, float]], grid: Grid
+) -> tuple[list[Choice], Choice]:
+    """The best λ of each stage, and of the best stage: all 45 values are tried on that one alone.
+
+    Args:
+        matrices: stage -> features; it is emptied, so that a matrix goes as soon as nothing needs it.
+        curve: of features and a grid, λ -> accuracy on the validation part.
+    """
+    choices: list[Choice] = []
+    of_best = None
+    for stage in list(matrices):
+        x = matrices.pop(stage)
+        choices.append(_choice(stage, curve(x, "short")))
+        if grid == "full" and choices[-1] is _best(choices):
+            of_best = x
+    best = _best(choices)
+    if of_best is not None:
+        place, best = choices.index(best), _choice(best.stage, curve(of_best, "full"))
+        choices[place] = best
+    return choices, best
+
+
+def _choice(stage: str, accuracies: dict[float, float]) -> Choice:
+    best = max(accuracies, key=lambda l2: accuracies[l2])
+    return Choice(stage, best, accuracies[best], {f"{l2:.3g}": a for l2, a in accuracies.items()})
+
+
+def _best(choices: Sequence[Choice]) -> Choice:
+    return max(choices, key=lambda choice: choice.accuracy)
+
+
 class Linear(Protocol):
     """See the module."""
 
@@ -76,7 +110,7 @@ class Linear(Protocol):
         """
         images = len(subject.train)
         choices, fitted_on = self.choose(subject, seed)
-        best = max(choices, key=lambda choice: choice.accuracy)
+        best = _best(choices)
         l2 = best.l2 * fitted_on / images
         everything = torch.cat([subject.train, subject.test])
         x = subject.stage(best.stage, everything)
@@ -104,31 +138,18 @@ class Linear(Protocol):
         fitted_on = int((~held).sum())
         labels = subject.labels[part]
         matrices = subject.compute(tuple(subject.values), part)
-        choices: list[Choice] = []
-        best, of_best = 0, torch.empty(0)
-        for stage in subject.values:
-            x = matrices.pop(stage)
+        for x in matrices.values():
             self._standardise(x, fitted_on)
-            choices.append(self._choose_l2(stage, x, labels, fitted_on, len(subject.class_names), "short"))
-            if len(choices) == 1 or choices[-1].accuracy > choices[best].accuracy:
-                best, of_best = len(choices) - 1, x
-        if options.l2_grid == "full":
-            stage = choices[best].stage
-            choices[best] = self._choose_l2(
-                stage, of_best, labels, fitted_on, len(subject.class_names), "full"
-            )
-        return choices, fitted_on
 
-    def _choose_l2(
-        self,
-        stage: str,
-        x: Tensor,
-        labels: Tensor,
-        fitted_on: int,
-        classes: int,
-        grid: Literal["short", "full"],
-    ) -> Choice:
-        labels = labels.to(x.device)
+        def curve(x: Tensor, grid: Grid) -> dict[float, float]:
+            return self._curve(x, labels.to(x.device), fitted_on, len(subject.class_names), grid)
+
+        return best_l2(matrices, curve, options.l2_grid)[0], fitted_on
+
+    def _curve(
+        self, x: Tensor, labels: Tensor, fitted_on: int, classes: int, grid: Grid
+    ) -> dict[float, float]:
+        """λ -> accuracy on the rows that were not fitted on."""
         problem = Problem(x[:fitted_on], labels[:fitted_on], classes, self._dtype)
         accuracies: dict[float, float] = {}
         worse = 0
@@ -140,8 +161,7 @@ class Linear(Protocol):
             accuracies[fit.l2] = accuracy
             if worse == PATIENCE and grid == "short":
                 break
-        best = max(accuracies, key=lambda l2: accuracies[l2])
-        return Choice(stage, best, accuracies[best], {f"{l2:.3g}": a for l2, a in accuracies.items()})
+        return accuracies
 
     def _accuracy(self, correct: Tensor, labels: Tensor) -> float:
         if self.options.choose_by == "top1":

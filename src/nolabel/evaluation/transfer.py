@@ -24,7 +24,15 @@ from nolabel.evaluation._features import Progress, extract, silent
 from nolabel.evaluation._logistic import Problem, minimise, standardise, sweep
 from nolabel.evaluation._split import TEST_SHARE, Division, divide, held_out
 from nolabel.evaluation.base import Features, Result
-from nolabel.evaluation.linear import ROUGH, VALIDATION_SHARE, Linear, LinearOptions, l2_values
+from nolabel.evaluation.linear import (
+    ROUGH,
+    VALIDATION_SHARE,
+    Grid,
+    Linear,
+    LinearOptions,
+    best_l2,
+    l2_values,
+)
 from nolabel.evaluation.statistics import (
     average_precision,
     bootstrap_difference,
@@ -237,25 +245,18 @@ def _choose_tagged(subject: Features, tags: Tensor, random: torch.Generator) -> 
     order = subject.train[torch.randperm(len(subject.train), generator=random)[: LinearOptions.images]]
     fitted_on = len(order) - round(VALIDATION_SHARE * len(order))
     matrices, known = subject.compute(tuple(subject.values), order), tags[order[fitted_on:]].numpy()
-    share = fitted_on / len(subject.train)
+    for x in matrices.values():
+        standardise(x, fitted_on)
 
-    def precisions(x: Tensor, grid: Literal["short", "full"]) -> dict[float, float]:
+    def curve(x: Tensor, grid: Grid) -> dict[float, float]:
         problem = Problem(x[:fitted_on], tags[order[:fitted_on]].to(x.device), tags.shape[1])
         return {
-            fit.l2 * share: _mean_precision(fit.logits(x[fitted_on:]).cpu().numpy(), known)
+            fit.l2: _mean_precision(fit.logits(x[fitted_on:]).cpu().numpy(), known)
             for fit in sweep(problem, l2_values(grid), tolerance=ROUGH)
         }
 
-    best, of_best, highest = "", torch.empty(0), -1.0
-    for stage in subject.values:
-        x = matrices.pop(stage)
-        standardise(x, fitted_on)
-        reached = max(precisions(x, "short").values())
-        if reached > highest:
-            best, of_best, highest = stage, x, reached
-    found = precisions(of_best, "full")
-    l2 = max(found, key=lambda one: found[one])
-    return best, l2, found[l2]
+    _, best = best_l2(matrices, curve, "full")
+    return best.stage, best.l2 * fitted_on / len(subject.train), best.accuracy
 
 
 def _mean_precision(scores: np.ndarray, tags: np.ndarray) -> float:

@@ -11,8 +11,6 @@ from nolabel.encoders.base import evaluating
 from nolabel.views.lab import lab_to_rgb, rgb_to_lab, rgb_to_yuv, yuv_to_rgb
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from nolabel.methods.colorization import Colorization
 
 Space = Literal["lab", "yuv"]
@@ -65,23 +63,6 @@ def joined(rgb: Tensor, colours: Tensor, space: Space) -> Tensor:
     forth, back = (rgb_to_lab, lab_to_rgb) if space == "lab" else (rgb_to_yuv, yuv_to_rgb)
     parts = zip(rgb.split(ROWS, 2), large.split(ROWS, 2), strict=True)
     return torch.cat([back(torch.cat([forth(part)[:, :1], colour], 1)) for part, colour in parts], 2)
-
-
-def picture(columns: list[tuple[str, Tensor]]) -> "Figure":
-    """Images side by side: columns with their headings, (B, 3, S, S) in [0, 1] each."""
-    from matplotlib.figure import Figure
-
-    rows = len(columns[0][1])
-    figure = Figure(figsize=(2.4 * len(columns), 2.4 * rows + 0.6), layout="constrained")
-    axes = figure.subplots(rows, len(columns), squeeze=False)
-    for b, row in enumerate(axes):
-        for axis, (title, shown) in zip(row, columns, strict=True):
-            axis.imshow(shown[b].permute(1, 2, 0).cpu().numpy(), interpolation="nearest")
-            axis.set_axis_off()
-            if not b:
-                axis.set_title(title, fontsize=12)
-    figure.suptitle("Colorization: which colours did the image have?", fontsize=13)
-    return figure
 
 
 def _seen_size(rgb: Tensor, shorter: int) -> tuple[int, int]:

@@ -1,4 +1,4 @@
-"""Further operations on SimCLR's views (section 3.1, appendix B.2), and their picture."""
+"""Further operations on SimCLR's views (section 3.1, appendix B.2)."""
 
 from typing import TYPE_CHECKING
 
@@ -9,8 +9,6 @@ from nolabel.views import filters, geometry, jpeg
 from nolabel.views.base import coin, per_image
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
-
     from nolabel.methods.simclr import SimCLROptions
 
 EXTRA = ("cutout", "sobel", "noise", "rotate", "solarise")
@@ -53,19 +51,3 @@ def changed(o: "SimCLROptions", views: Tensor, drawn: dict[str, Tensor]) -> Tens
         given = per_image(drawn["extra"][:, EXTRA.index(name)], views)
         views = torch.where(given, kinds[name](views), views)
     return jpeg.jpeg(views, drawn) if o.jpeg_p else views
-
-
-def picture(pictures: Tensor) -> "Figure":
-    """Images and their views, (rows, 1 + V, 3, s, s) in [0, 1]."""
-    from matplotlib.figure import Figure
-
-    rows, columns = pictures.shape[:2]
-    figure = Figure(figsize=(1.5 * columns, 1.5 * rows + 0.8), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False)
-    for axis, shown in zip(axes.flat, pictures.flatten(0, 1), strict=True):
-        axis.imshow(shown.permute(1, 2, 0).numpy(), interpolation="nearest")
-        axis.set_axis_off()
-    for column, axis in enumerate(axes[0]):
-        axis.set_title(f"view {column}" if column else "image", fontsize=12)
-    figure.suptitle("SimCLR: the views of one image must find each other", fontsize=13)
-    return figure

@@ -27,7 +27,8 @@ from nolabel.data.batch import ImageBatch
 from nolabel.encoders.base import Encoder, evaluating
 from nolabel.encoders.colorization_net import colour_head
 from nolabel.methods._colour_bins import annealed_mean, class_weights, colour_classes, errors, soft_targets
-from nolabel.methods._colouring import Space, joined, picture
+from nolabel.methods._colouring import Space, joined
+from nolabel.methods._picture_grid import picture_grid
 from nolabel.methods.base import DataInfo, Method, Recipe
 from nolabel.views import geometry, plain
 from nolabel.views.lab import rgb_to_lab, rgb_to_yuv
@@ -249,8 +250,10 @@ class Colorization(Method):
         """Each image (a row): what the net sees, the colours it gives (when trained), and the truth."""
         rgb = plain.whole(images, self.data.size)
         grey = (self.split(rgb)["grey"] * 0.25 + 0.5).clamp(0, 1)
-        columns = [("what it sees", grey), ("the truth", rgb)]
+        columns = {"what it sees": grey}
         if trained:
             with evaluating(self):
-                columns.insert(1, ("its colours", joined(rgb, self.colours(rgb), self.space)))
-        return picture(columns)
+                columns["its colours"] = joined(rgb, self.colours(rgb), self.space)
+        return picture_grid(
+            columns | {"the truth": rgb}, "Colorization: which colours did the image have?", 2.4
+        )

@@ -22,7 +22,8 @@ from nolabel.data.batch import ImageBatch
 from nolabel.encoders.base import Encoder, evaluating
 from nolabel.encoders.context_encoder_nets import Painter, discriminator
 from nolabel.errors import UsageError
-from nolabel.methods._inpainting import measures, picture_grid, weighted_mean
+from nolabel.methods._inpainting import measures, weighted_mean
+from nolabel.methods._picture_grid import picture_grid
 from nolabel.methods.base import DataInfo, Method, Recipe, unmoved
 from nolabel.views import geometry, masks
 
@@ -248,4 +249,4 @@ class ContextEncoder(Method):
                 alone[..., self.window, self.window] = (self.paint(views) * spread + centre).clamp(0, 1)
             pasted = torch.where(mask, alone, truth)
             columns |= {"painted": alone, "pasted": pasted, "difference": (pasted - truth).abs()}
-        return picture_grid(columns | {"truth": truth}, "Context encoder: what was in the hole?")
+        return picture_grid(columns | {"truth": truth}, "Context encoder: what was in the hole?", 1.7)

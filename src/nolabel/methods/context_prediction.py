@@ -84,7 +84,6 @@ _TWINS = ContextPredictionOptions(
     jitter=7,
     enlarge=1.73,
     patch_contrast=False,
-    pixelation_p=0.33,
     head="fc",
     head_hidden=4096,
 )

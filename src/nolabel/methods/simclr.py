@@ -40,6 +40,7 @@ from nolabel.methods._contrastive import (
     rival_chance,
     similarities,
 )
+from nolabel.methods._picture_grid import picture_grid
 from nolabel.methods._simclr_head import projection_head
 from nolabel.methods._sizes import check_encoder, check_sizes, view_side
 from nolabel.methods.base import DataInfo, Method, Recipe
@@ -253,5 +254,6 @@ class SimCLR(Method):
     def panel(self, images: ImageBatch, generator: torch.Generator, trained: bool = False) -> "Figure":
         """Each image (rows) and the views that must find each other."""
         views = self.views(images, self.draw(images.size, generator, progress=0.999))["views"]
-        whole = plain.whole(images, views.shape[-1])[:, None]
-        return _simclr_views.picture(torch.cat([whole, views.unflatten(0, (images.size, -1))], 1).cpu())
+        columns = {"image": plain.whole(images, views.shape[-1])}
+        columns |= {f"view {v + 1}": views[v :: self.options.views] for v in range(self.options.views)}
+        return picture_grid(columns, "SimCLR: the views of one image must find each other", 1.5)

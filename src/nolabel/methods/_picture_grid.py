@@ -1,0 +1,25 @@
+"""Images side by side: the picture of a method whose columns need no more than a heading."""
+
+from typing import TYPE_CHECKING
+
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+def picture_grid(columns: dict[str, Tensor], title: str, side: float) -> "Figure":
+    """A row for each image and a titled column for each entry (B, 3, s, s) in [0, 1], `side` inches each."""
+    from matplotlib.figure import Figure
+
+    rows = len(next(iter(columns.values())))
+    figure = Figure(figsize=(max(4.0, side * len(columns)), side * rows + 0.8), layout="constrained")
+    axes = figure.subplots(rows, len(columns), squeeze=False)
+    for column, (name, pictures) in enumerate(columns.items()):
+        axes[0, column].set_title(name, fontsize=12)
+        shown = pictures.clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
+        for axis, picture in zip(axes[:, column], shown, strict=True):
+            axis.imshow(picture, interpolation="nearest")
+            axis.set_axis_off()
+    figure.suptitle(title, fontsize=13)
+    return figure
