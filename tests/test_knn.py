@@ -100,7 +100,8 @@ def test_agrees_with_scikit_learn_at_one_neighbour() -> None:
 
 def test_neighbours_are_the_same_on_one_core_and_on_two_and_leave_the_number_of_threads() -> None:
     random = torch.Generator().manual_seed(2)
-    x, q = torch.randn(3000, 8, generator=random), torch.randn(1500, 8, generator=random)
+    x = torch.randn(3000, 8, generator=random, dtype=torch.float64)
+    q = torch.randn(1500, 8, generator=random, dtype=torch.float64)
     before, found = torch.get_num_threads(), []
     for threads in (1, 2):
         torch.set_num_threads(threads)
@@ -108,4 +109,4 @@ def test_neighbours_are_the_same_on_one_core_and_on_two_and_leave_the_number_of_
         assert torch.get_num_threads() == threads
     torch.set_num_threads(before)
     assert torch.equal(found[0][1], found[1][1])
-    assert torch.equal(found[0][0], found[1][0])
+    torch.testing.assert_close(found[0][0], found[1][0], atol=1e-12, rtol=0)
