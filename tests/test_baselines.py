@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from nolabel.encoders import timm_encoder
 from nolabel.encoders._whitening import whiten_stem
 from nolabel.encoders.base import Encoder, build
 from nolabel.errors import UsageError
@@ -11,6 +12,7 @@ from nolabel.evaluation import _patches, baselines
 from nolabel.evaluation._patches import Patches
 from nolabel.evaluation._split import divide
 from nolabel.evaluation.base import Features
+from nolabel.evaluation.run import evaluate_encoder
 from nolabel.views import plain
 from test_features import store_of
 
@@ -152,3 +154,36 @@ def test_fitted_patches_whiten_and_k_means_redraws_empty_centres() -> None:
     centres = _patches.k_means(points, 3, torch.Generator().manual_seed(0), passes=5)
     assert set(centres.flatten().tolist()) <= {0.0, 10.0}
     assert centres.isfinite().all()
+
+
+def test_trained_weights_of_timm_are_a_baseline_where_they_can_be_had(
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trained = build("timm:resnet18", 128)
+    with torch.no_grad():
+        trained.stem.weight.fill_(0.25)
+    held = trained.net.state_dict()
+    monkeypatch.setattr(timm_encoder, "pretrained", lambda name: (held, (0.1, 0.2, 0.3), (1.0, 1.0, 1.0)))
+    found = only("timm:resnet18", encoder)
+    assert found.name == "pretrained:timm:resnet18"
+    assert found.setting["size"] == baselines.PRETRAINED_SIDE
+    assert found.network is None
+    trained.eval()
+    trained.mean.copy_(torch.tensor((0.1, 0.2, 0.3)).view(3, 1, 1))
+    trained.std.fill_(1)
+    store = store_of()
+    with torch.no_grad():
+        expected = trained(plain.whole(store.batch(found.train[:4]), baselines.PRETRAINED_SIDE))
+    torch.testing.assert_close(found.stage("pooled", found.train[:4]), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_weights_that_cannot_be_had_are_told_before_anything_is_computed(
+    encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(repository: str) -> str:
+        raise OSError("no route to host")
+
+    monkeypatch.setattr(timm_encoder, "_download", unreachable)
+    monkeypatch.setattr("nolabel.evaluation.run.extract", None)
+    with pytest.raises(UsageError, match="weights of resnet18 cannot be downloaded"):
+        evaluate_encoder(encoder, store_of(), baselines=("timm:resnet18",))

@@ -122,7 +122,7 @@ def unseen(folder: Path) -> None:
         (unseen, "Class new"),
     ],
 )
-@pytest.mark.parametrize("name", ["transfer", "compare", "study"])
+@pytest.mark.parametrize("name", ["transfer", "compare", "study", "reproduce"])
 def test_labels_that_allow_no_measure_are_told_before_anything_is_trained(
     say: Say, encoder: Path, tmp_path: Path, name: str, make: Callable[[Path], None], part: str
 ) -> None:

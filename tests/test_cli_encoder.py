@@ -81,6 +81,23 @@ def test_search_finds_the_image_itself_first_and_draws_the_matches(
     assert Image.open(tmp_path / "m.png").size[0] > 600
 
 
+def test_search_shows_several_encoders_in_columns(
+    say: Say, small_images: Path, encoder: Path, tmp_path: Path
+) -> None:
+    torch.manual_seed(1)
+    save_encoder(tmp_path / "other", build("resnet10", 32), {})
+    query = small_images / "test/class0/002.png"
+    words = ("search", encoder, small_images, query, "--k", 4, "--out", tmp_path / "m.png")
+    code, out, _ = say(*words, "--beside", f"{tmp_path / 'other'},random")
+    assert code == 0
+    assert out.index(encoder.name) < out.index("other") < out.index("random weights")
+    assert out.count("1   1.000  class0  test/class0/002.png") == 3
+    assert Image.open(tmp_path / "m.png").size[1] > 600
+    code, _, err = say(*words, "--beside", tmp_path / "none")
+    assert code == 2
+    one_line(err, "none")
+
+
 @pytest.mark.parametrize(
     ("words", "parts"),
     [

@@ -161,3 +161,17 @@ def test_demo_on_own_images_ends_with_one_report(say: Say, small_images: Path, t
     assert code == 0, err
     assert str(out / "report.html") in said
     assert (out / "report.html").read_text().count("Run ") >= 2
+
+
+@pytest.mark.slow
+def test_demo_says_before_training_that_labels_allow_no_measure(
+    say: Say, small_images: Path, tmp_path: Path
+) -> None:
+    data = tmp_path / "one class" / "only"
+    data.mkdir(parents=True)
+    for i, file in enumerate(sorted((small_images / "train").rglob("*.png"))):
+        (data / f"{i}.png").write_bytes(file.read_bytes())
+    code, said, err = say("demo", "--data", data.parent, "--minutes", 0.03, "--out", tmp_path / "demo")
+    assert code == 0, err
+    assert said.index("will be trained, but not measured: All labelled") < said.index("--- simclr")
+    assert (tmp_path / "demo" / "report.html").is_file()

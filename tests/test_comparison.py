@@ -1,5 +1,6 @@
 """The verdict over several methods, from rows alone; and a whole comparison, which goes on where it stopped."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -48,6 +49,26 @@ def test_when_nothing_helps_that_is_said_and_no_encoder_is_recommended() -> None
     assert "load_encoder" not in " ".join(found.sentences)
 
 
+@pytest.mark.parametrize(
+    ("p", "title", "sentence"),
+    [
+        (1e-9, "No method was shown to help on these images by a linear probe; by kNN rotation did",
+         "there is a gain over random weights of rotation by 10.0 points."),
+        (0.3, "No method was shown to help on these images", "shows no gain of any of them either."),
+    ],
+)  # fmt: skip
+def test_a_gain_by_knn_alone_is_told(p: float, title: str, sentence: str) -> None:
+    one = record("rotation", 0.5, 0.01, 0.4)
+    near = [
+        Row("rotation", "knn", "top1", 0.4, n=1000),
+        Row("random:resnet10", "knn", "top1", 0.3, n=1000),
+        Row("rotation", "knn", "top1_difference", 0.1, setting={"against": "random:resnet10", "p": p}),
+    ]
+    found = compared([Record(one.folder, one.info, [], (*one.rows, *near), ())])
+    assert found.title == title
+    assert sentence in " ".join(found.sentences).replace("\u00a0", " ")
+
+
 def test_a_baseline_that_does_as_well_is_named() -> None:
     one = record("simclr", 0.40, 0.05, 1e-6)
     rows = (*one.rows, Row("histogram", "linear", "top1", 0.45, n=1000))
@@ -83,6 +104,11 @@ def test_a_comparison_goes_on_where_it_stopped_and_takes_one_method_more(
     assert told[0].startswith("To train: 1 of 2 methods, 0.03 minutes each (0.03 in all)")
     rows = (both.runs[0] / "evaluation.jsonl").read_text()
     assert '"against": "simclr"' in rows
+    likeness = [json.loads(line) for line in rows.splitlines() if '"likeness"' in line]
+    assert [(row["metric"], row["setting"]["against"], row["n"]) for row in likeness] == [
+        ("cka", "simclr", 8)
+    ]
+    assert "CKA with simclr" in both.report.read_text()
     assert '"linear"' not in rows
     nolabel.compare(str(small_images), methods=("rotation",), **(asked | {"protocols": ("knn", "linear")}))
     assert '"linear"' in (both.runs[0] / "evaluation.jsonl").read_text()

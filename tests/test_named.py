@@ -297,6 +297,25 @@ def test_a_set_that_cannot_be_fetched_is_one_sentence(
         named.find(name, tmp_path).load()
 
 
+@pytest.mark.slow  # importing torchvision takes seconds
+def test_a_set_that_was_only_partly_unpacked_is_not_taken_for_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from torchvision import datasets
+
+    def full_disk(root: Path, **_: object) -> None:
+        lay("food101", root)
+        raise OSError("no space left")
+
+    monkeypatch.setattr(datasets, "Food101", full_disk)
+    with pytest.raises(DataError, match="no space left"):
+        named.find("food101", tmp_path).load()
+    with pytest.raises(DataError, match=r"food-101 was only partly unpacked: .*food101\.unfinished"):
+        named.find("food101", tmp_path).load()
+    (tmp_path / "food101.unfinished").unlink()
+    assert len(named.find("food101", tmp_path).load().paths) == 5
+
+
 def test_a_misspelt_name_gets_the_nearest() -> None:
     with pytest.raises(UsageError, match="did you mean the data set cifar10"):
         ImageStore.open("cifar-10", size=8)

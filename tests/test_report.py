@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -328,6 +329,42 @@ def test_the_verdict_takes_the_test_against_random_not_another() -> None:
     other = row("simclr", "top1_difference", 0.3, setting={"against": "pixels", "p": 1e-9})
     found = judge([row("simclr", "top1", 0.592), RANDOM, other, paired(0.003, 0.4)], "simclr")
     assert found.tone == "unclear"
+
+
+def test_pretrained_weights_are_told_beside_the_encoder() -> None:
+    elsewhere = row("pretrained:timm:resnet18", "top1", 0.7)
+    found = judge([row("simclr", "top1", 0.641), RANDOM, paired(0.052, 1e-6), elsewhere], "simclr")
+    assert found.title == "Training helped"
+    assert found.sentences[-1].replace("\u00a0", " ") == (
+        "Pretrained weights (timm:resnet18), which learnt from other images, reach 70.0 % (69.0 to 71.0): "
+        "5.9 points more than this encoder."
+    )
+
+
+KNN = [row("simclr", "top1", 0.46, protocol="knn"), row("random:resnet10", "top1", 0.345, protocol="knn")]
+
+
+def knn_difference(value: float, p: float) -> Row:
+    return replace(paired(value, p), protocol="knn")
+
+
+@pytest.mark.parametrize(
+    ("linear", "near", "title", "words"),
+    [
+        (paired(0.003, 0.41), knn_difference(0.115, 1e-9), "Better than random weights by kNN, not shown by a linear",
+         "46.0 % (45.0 to 47.0) right: 11.5 points more than random weights (95 % interval 10.5 to 12.5), larger"),
+        (paired(0.003, 0.41), knn_difference(0.002, 0.6), "No difference from random weights was shown",
+         "no larger than chance explains (p = 0.60)"),
+        (paired(0.052, 1e-6), knn_difference(0.115, 1e-9), "Training helped", "11.5 points more"),
+        (paired(-0.05, 1e-6), knn_difference(0.115, 1e-9), "Worse than random weights", "11.5 points more"),
+    ],
+)  # fmt: skip
+def test_the_verdict_tells_what_knn_says_beside_the_probe(
+    linear: Row, near: Row, title: str, words: str
+) -> None:
+    found = judge([row("simclr", "top1", 0.592), RANDOM, linear, *KNN, near], "simclr")
+    assert found.title.startswith(title)
+    assert words in " ".join(found.sentences).replace("\u00a0", " ")
 
 
 def test_pictures_come_back_as_they_were_saved(run: Path) -> None:

@@ -12,11 +12,11 @@ from nolabel.data.store import ImageStore
 from nolabel.errors import UsageError
 from nolabel.evaluation import baselines as known
 from nolabel.evaluation._split import check_labels
-from nolabel.evaluation.compare import measure, pair_up
+from nolabel.evaluation.compare import liken, measure, pair_up
 from nolabel.methods.base import Method
 from nolabel.report.comparison import compared
 from nolabel.report.page import write_comparison, write_report
-from nolabel.report.records import BASELINES, read_record
+from nolabel.report.records import read_record
 from nolabel.runs import make_folder, read_description, status_of, write_atomically
 from nolabel.training.begin import LARGEST_DEFAULT_SIZE
 
@@ -70,6 +70,8 @@ def compare(
     names = [name if "." in name else name.replace("-", "_") for name in methods or catalog.names("methods")]
     for name in names:
         catalog.load("methods", name, Method)
+    for baseline in baselines:
+        known.check(baseline)
     folder = Path(out) if out else Path("runs") / f"compare-{Path(data).stem}"
     check_labels(data, size or LARGEST_DEFAULT_SIZE, labels, seed)
     settings = {"data": data, "minutes": minutes, "encoder": encoder, "size": size, "seed": seed}
@@ -92,11 +94,12 @@ def compare(
     side = read_description(runs[0])["data"]["opened_at"]
     store = ImageStore.open(data, size=side, labels=labels)
     for place in runs:
-        # Baselines without a network are the same for all; random weights start as each method does.
-        own = tuple(one for one in baselines if one not in BASELINES or place is runs[0])
+        # Random weights start as each method does; what does not hang on the encoder is measured once.
+        own = tuple(one for one in baselines if one in known.OF_ITS_ARCHITECTURE or place is runs[0])
         with counting(f"Measuring {place.name}") as bar:
             _measured(place, store, bar, protocols=protocols, baselines=own, seed=seed)
     pair_up(runs, store, seed)
+    liken(runs, store, seed)
     for place in runs:
         write_report(place)
     page = write_comparison(runs, folder / "report.html")

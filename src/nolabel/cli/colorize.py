@@ -23,6 +23,7 @@ from nolabel.errors import DataError, UsageError
 from nolabel.methods._colouring import Coloured, colour_photograph
 from nolabel.methods.colorization import Colorization
 from nolabel.report._text import readable
+from nolabel.report.figures import png_bytes
 from nolabel.runs import cannot_write, write_atomically
 from nolabel.training.restore import load_method
 
@@ -197,9 +198,7 @@ def _sheet(rows: Sequence[_Row]) -> bytes:
             if not place:
                 axis.text(0.5, 1.06, title, transform=axis.transAxes, ha="center", fontsize=13)
         axes[0].text(0, -0.02, row.name[-48:], transform=axes[0].transAxes, va="top", fontsize=8)
-    held = io.BytesIO()
-    figure.savefig(held, format="png")
-    return held.getvalue()
+    return png_bytes(figure)
 
 
 def _tell(out: Path, rows: Sequence[_Row], done: int, skipped: Sequence[Skipped]) -> None:

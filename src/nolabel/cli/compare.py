@@ -22,9 +22,7 @@ def compare(
         "methods"
     ),
     protocols: Annotated[tuple[str, ...], LISTED, Parameter(help="separated by commas")] = ("linear", "knn"),
-    baselines: Annotated[
-        tuple[str, ...], LISTED, Parameter(help=f"of {', '.join(known.NAMES)}, separated by commas")
-    ] = known.DEFAULT,
+    baselines: Annotated[tuple[str, ...], LISTED, Parameter(help=known.HELP)] = known.DEFAULT,
     encoder: Annotated[str, Parameter(help="as for nolabel pretrain")] = "resnet10",
     size: Annotated[int | None, Parameter(help="side in pixels; the images' own, at most 96")] = None,
     labels: Annotated[Path | None, Parameter(help="CSV with the header path,label")] = None,

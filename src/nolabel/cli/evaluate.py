@@ -39,9 +39,7 @@ def evaluate(
     /,
     *,
     protocols: Annotated[tuple[str, ...], LISTED, Parameter(help="separated by commas")] = PROTOCOLS,
-    baselines: Annotated[
-        tuple[str, ...], LISTED, Parameter(help=f"of {', '.join(known.NAMES)}, separated by commas")
-    ] = known.DEFAULT,
+    baselines: Annotated[tuple[str, ...], LISTED, Parameter(help=known.HELP)] = known.DEFAULT,
     size: Annotated[int | None, Parameter(help="side in pixels; the encoder's own")] = None,
     labels: Annotated[Path | None, Parameter(help="CSV with the header path,label")] = None,
     seed: Annotated[int, Parameter(help="of the validation part and of random baselines")] = 0,

@@ -71,9 +71,11 @@ def _carry_out(
 ) -> None:  # fmt: skip
     """Train and evaluate what is not there yet in `folder`, and write its report."""
     from nolabel import api
+    from nolabel.evaluation._split import check_labels
     from nolabel.report.page import write_report
     from nolabel.runs import EVALUATION, read_rows, status_of
 
+    check_labels(data, found.size, labels, seed)
     status = status_of(folder)
     if status == "finished":
         _screen.line(f"{folder} is trained already.")

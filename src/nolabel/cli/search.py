@@ -10,13 +10,19 @@ from cyclopts import Parameter
 
 from nolabel.cli import _screen
 from nolabel.cli._vectors import vectors
+from nolabel.cli.evaluate import LISTED
 from nolabel.data.read import BYTE_LIMIT, Unreadable, read_image
 from nolabel.data.store import STORAGE_MARGIN, ImageStore
 from nolabel.encoders._io import image_size, load_encoder
+from nolabel.encoders.base import Encoder
 from nolabel.errors import DataError, UsageError
+from nolabel.evaluation._untrained import untrained
 from nolabel.report._text import readable
-from nolabel.report.figures import matches_figure
+from nolabel.report.columns import columns_figure
+from nolabel.report.figures import matches_figure, png_bytes
 from nolabel.runs import write_atomically
+
+RANDOM = "random"
 
 
 def search(
@@ -27,12 +33,18 @@ def search(
     *,
     k: Annotated[int, Parameter(help="how many to show")] = 8,
     out: Annotated[Path | None, Parameter(help="the picture, a .png file [default: matches.png]")] = None,
+    beside: Annotated[
+        tuple[str, ...],
+        LISTED,
+        Parameter(help="more encoders, a column each; `random`: untrained weights; separated by commas"),
+    ] = (),
     size: Annotated[int | None, Parameter(help="side in pixels; the encoder's own")] = None,
     workers: Annotated[int, Parameter(help="processes that read the images; 0: one per core")] = 0,
 ) -> None:
     """Find the images most like one image.
 
     Prints them nearest first, with the cosine of their vectors (1: the same), and writes a picture of them.
+    With --beside the picture has a column for each encoder: what one finds that another does not.
 
     Parameters
     ----------
@@ -51,28 +63,64 @@ def search(
     if out.suffix.lower() != ".png" or not out.parent.is_dir():
         raise UsageError(f"--out {out} must be a .png file in a folder that exists.")
     loaded = load_encoder(encoder)
+    others = {_name(Path(one)): load_encoder(one) for one in beside if one != RANDOM}
     side = size or image_size(encoder, loaded)
     image = _read_query(query, math.ceil(STORAGE_MARGIN * side))
     with _screen.counting("Reading images") as progress:
         store = ImageStore.open(data, size=side, workers=workers, progress=progress, minimum=1)
     _screen.line(store.describe())
-    asked = vectors(loaded, ImageStore.of([image]), size=side)[0]
-    with _screen.counting("Embedding") as progress:
-        found = vectors(loaded, store, size=side, progress=progress)
-    cosines = found @ asked / np.maximum(np.linalg.norm(found, axis=1) * np.linalg.norm(asked), 1e-12)
-    nearest = np.argsort(-cosines, kind="stable")[:k].tolist()
-    rows = []
-    for rank, i in enumerate(nearest, 1):
-        label = int(store.labels[i])
-        rows.append(
-            (rank, f"{cosines[i]:.3f}", store.class_names[label] if label >= 0 else "", store.paths[i])
-        )
-    _screen.table(("", "cosine", "class", "path"), rows, right=("", "cosine"))
-    shown = store.batch(torch.tensor(nearest))
-    matches = [_picture(shown.image(b)) for b in range(shown.size)]
-    names = [readable(label or path) for _, _, label, path in rows]
-    write_atomically(out, matches_figure(_picture(image), matches, cosines[nearest].tolist(), names))
+    if RANDOM in beside:
+        others["random weights"] = untrained(loaded, store, torch.arange(len(store)), side, seed=0)
+    found = {}
+    for name, one in {_name(encoder): loaded, **others}.items():
+        if others:
+            _screen.line(f"\n{name}")
+        found[name] = _nearest(one, store, image, side, k)
+        _tell(store, *found[name])
+    if others:
+        pictures = {name: _pictures(store, nearest) for name, (nearest, _) in found.items()}
+        drawn = png_bytes(columns_figure(_picture(image), pictures))
+    else:
+        ((nearest, cosines),) = found.values()
+        names = [readable(_class(store, i) or store.paths[i]) for i in nearest]
+        drawn = matches_figure(_picture(image), _pictures(store, nearest), cosines, names)
+    write_atomically(out, drawn)
     _screen.line(f"The picture is in {out}.")
+
+
+def _name(encoder: Path) -> str:
+    """The run's folder, or the one that the file lies in."""
+    return (encoder if encoder.is_dir() else encoder.parent).resolve().name
+
+
+def _nearest(
+    encoder: Encoder, store: ImageStore, image: torch.Tensor, side: int, k: int
+) -> tuple[list[int], list[float]]:
+    """Positions and cosines of the k images of the store that are most like `image`, nearest first."""
+    asked = vectors(encoder, ImageStore.of([image]), size=side)[0]
+    with _screen.counting("Embedding") as progress:
+        found = vectors(encoder, store, size=side, progress=progress)
+    cosines = found @ asked / np.maximum(np.linalg.norm(found, axis=1) * np.linalg.norm(asked), 1e-12)
+    nearest = np.argsort(-cosines, kind="stable")[:k]
+    return nearest.tolist(), cosines[nearest].tolist()
+
+
+def _tell(store: ImageStore, nearest: list[int], cosines: list[float]) -> None:
+    rows = [
+        (rank, f"{cosine:.3f}", _class(store, i), store.paths[i])
+        for rank, (i, cosine) in enumerate(zip(nearest, cosines, strict=True), 1)
+    ]
+    _screen.table(("", "cosine", "class", "path"), rows, right=("", "cosine"))
+
+
+def _class(store: ImageStore, i: int) -> str:
+    label = int(store.labels[i])
+    return store.class_names[label] if label >= 0 else ""
+
+
+def _pictures(store: ImageStore, positions: list[int]) -> list[np.ndarray]:
+    shown = store.batch(torch.tensor(positions))
+    return [_picture(shown.image(b)) for b in range(shown.size)]
 
 
 def _read_query(query: Path, shorter: int) -> torch.Tensor:

@@ -118,9 +118,13 @@ def find(name: str, downloads: Path) -> Listing:
 
 
 def _from_files(name: str, kind: Unpacked, downloads: Path) -> Files:
-    root = downloads / kind.folder
+    root, unfinished = downloads / kind.folder, downloads / f"{name}.unfinished"
+    if root.exists() and unfinished.exists():  # torchvision would take the folder for the whole set
+        raise DataError(
+            f"{name} in {root} was only partly unpacked: remove the folder and the file {unfinished}."
+        )
     if not all((root / file).exists() for file in kind.needs):
-        _fetch(name, kind, downloads)
+        _fetch(name, kind, downloads, unfinished)
     try:
         entries = sorted(
             kind.entries(root), key=lambda entry: (entry.split == TEST, layout.natural(entry.path))
@@ -137,15 +141,23 @@ def _from_files(name: str, kind: Unpacked, downloads: Path) -> Files:
     return Files(paths, labels, splits, classes, (TRAIN, TEST), lambda: on_disk(root, paths), (), root)
 
 
-def _fetch(name: str, kind: Unpacked | Arrays, downloads: Path) -> list[Any]:
-    """The parts of a set as torchvision's objects; what the downloads hold already is not fetched again."""
+def _fetch(name: str, kind: Unpacked | Arrays, downloads: Path, unfinished: Path | None = None) -> list[Any]:
+    """The parts of a set as torchvision's objects; what the downloads hold already is not fetched again.
+
+    The file `unfinished` is there from before anything is unpacked until all is.
+    """
     from torchvision import datasets
 
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(30)
     try:
         downloads.mkdir(parents=True, exist_ok=True)
-        return [getattr(datasets, kind.kind)(downloads, download=True, **call) for call in kind.calls]
+        if unfinished:
+            unfinished.touch()
+        parts = [getattr(datasets, kind.kind)(downloads, download=True, **call) for call in kind.calls]
+        if unfinished:
+            unfinished.unlink()
+        return parts
     except (OSError, RuntimeError, ValueError) as error:
         cause = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
         place = downloads / kind.folder if isinstance(kind, Unpacked) else downloads

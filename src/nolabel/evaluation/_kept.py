@@ -26,6 +26,7 @@ from nolabel.encoders.base import Encoder
 from nolabel.errors import RunError
 from nolabel.evaluation._split import Division
 from nolabel.evaluation.base import Protocol, Result, result_of, row_of
+from nolabel.evaluation.baselines import OF_ITS_ARCHITECTURE
 from nolabel.runs import write_atomically
 
 FROM_CACHE = "from_cache"
@@ -34,7 +35,6 @@ LAYERS = ("data", "views", "encoders", "evaluation")
 """whose source decides what a baseline gives"""
 MOST = 1000
 """files; beyond, the oldest goes"""
-WITHOUT_NETWORK = ("pixels", "histogram", "patches")
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ class Circumstances:
     def key(self, baseline: str, measure: Protocol) -> str:
         """Digest of what the results of `baseline` under `measure` depend on."""
         net = None
-        if baseline not in WITHOUT_NETWORK:
+        if baseline in OF_ITS_ARCHITECTURE:
             net = [self.encoder.name, self.encoder.size, self.encoder.whitened]
         text = [
             *(baseline, net, str(self.encoder.mean.device.type), self.size, self.values, self.seed),

@@ -1,4 +1,4 @@
-"""What an encoder is compared with: random weights, raw pixels, a colour histogram, patch k-means, labels.
+"""What an encoder is compared with: random weights, pixels, a colour histogram, patch k-means, labels, timm's weights.
 
 All are frozen features under the same protocols, so stage, L2, k and temperature are chosen in the same way.
 """
@@ -11,7 +11,8 @@ from torch import Tensor
 
 from nolabel import catalog
 from nolabel.data.store import ImageStore
-from nolabel.encoders.base import Encoder
+from nolabel.encoders._io import initialise
+from nolabel.encoders.base import Encoder, build
 from nolabel.errors import UsageError
 from nolabel.evaluation import _features, _patches, supervised
 from nolabel.evaluation._features import extract, pool, pool_side, silent
@@ -22,12 +23,36 @@ from nolabel.seeds import generator
 from nolabel.views import plain
 
 NAMES = ("random", "pixels", "histogram", "patches", "supervised")
+HELP = f"of {', '.join(NAMES)}, or timm:NAME for its trained weights; separated by commas"
 DEFAULT = ("random", "pixels", "histogram")
 """`patches` and `supervised` take minutes, so they are asked for"""
+OF_ITS_ARCHITECTURE = ("random", "supervised")
+"""differ from encoder to encoder; the others depend on the images alone"""
+PRETRAINED = "pretrained:"
+"""begins the subject of its results"""
+TIMM = "timm:"
+"""begins the name of a baseline that is timm's trained encoder of that name"""
+PRETRAINED_SIDE = 128
+"""side in pixels at least at which those see the images: they were trained on 224"""
 RANDOM_SEEDS = 3
 BATCH = 256
 JOINT, MARGINAL = 8, 32
 """bins a channel: of the joint histogram, and of each channel's own"""
+
+
+def check(name: str) -> None:
+    """Raise UsageError unless there is a baseline of that name; of timm's, unless its weights can be had."""
+    if name.startswith(TIMM):
+        pretrained(name, PRETRAINED_SIDE)
+    elif name not in NAMES:
+        raise UsageError(catalog.unknown("baseline", name, NAMES))
+
+
+def pretrained(name: str, size: int) -> Encoder:
+    """timm's encoder `name` (`timm:resnet18`) with its trained weights, from the cache or downloaded."""
+    encoder = build(name, size)
+    initialise(encoder, "timm")
+    return encoder
 
 
 def features(
@@ -49,11 +74,16 @@ def features(
         values: at most so many values a stage.
 
     Raises:
-        UsageError: no such baseline; the nearest is suggested.
+        UsageError: no such baseline, or weights that cannot be had.
     """
-    if name not in NAMES:
-        raise UsageError(catalog.unknown("baseline", name, NAMES))
-    if name == "random":
+    check(name)
+    if name.startswith(TIMM):
+        side = max(size, PRETRAINED_SIDE)
+        net = pretrained(name, side).to(encoder.mean.device)
+        subject = f"{PRETRAINED}{name}"
+        found = extract(net, store, division, name=subject, size=side, values=values, progress=progress)
+        yield replace(found, network=None)
+    elif name == "random":
         for number in range(RANDOM_SEEDS):
             yield random_features(
                 encoder, store, division, size=size, values=values, seed=seed + number, progress=progress

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from nolabel.data.store import ImageStore
-from nolabel.evaluation._features import silent
+from nolabel.encoders._io import image_size, load_encoder
+from nolabel.evaluation._features import POOLED, extract, silent
 from nolabel.evaluation._repeats import differences
 from nolabel.evaluation._split import divide
 from nolabel.evaluation.base import Progress, Protocol, Result, result_of
+from nolabel.evaluation.diagnostics import COMPARED, cka
 from nolabel.evaluation.run import evaluate_encoder, subject_of, write_results
 from nolabel.runs import EVALUATION, read_rows, write_atomically
 
@@ -80,6 +82,29 @@ def pair_up(folders: Sequence[Path], store: ImageStore, seed: int) -> None:
             for row in differences([result], [[against]], truth, seed)
         ]
         write_results(folder, rows)
+
+
+def liken(folders: Sequence[Path], store: ImageStore, seed: int) -> None:
+    """Write into every run how alike its features are to every other's: linear CKA (Kornblith et al. 2019).
+
+    Of the pooled vectors of at most 1,000 test images; 1 for features that are equal up to a turn and a scale.
+    """
+    held = divide(store, seed)
+    images = held.test[:: -(-len(held.test) // COMPARED)]
+    vectors = {}
+    for folder in folders:
+        encoder = load_encoder(folder)
+        subject = extract(encoder, store, held, name=subject_of(folder), size=image_size(folder, encoder))
+        vectors[folder] = subject.stage(POOLED, images).float()
+    for folder in folders:
+        setting = {"data": store.source, "stage": POOLED}
+        write_results(folder, [
+            Result(
+                subject=subject_of(folder), protocol="likeness", metric="cka", low=None, high=None, n=len(images),
+                value=cka(vectors[folder], vectors[other]), setting=setting | {"against": subject_of(other)},
+            )
+            for other in folders if other is not folder
+        ])  # fmt: skip
 
 
 def _read(folder: Path) -> list[Result]:

@@ -46,8 +46,9 @@ def evaluate_encoder(
         source: a run folder, an encoder file, or an encoder.
         store: labelled images; a stratified fifth is held out with `seed` where there is no test split.
         protocols: names of files of `evaluation/`, or protocols with options of their own.
-        baselines: of `random`, `pixels`, `histogram`, `patches`, `supervised`. Protocols that train or read raw
-            maps compare with `random` alone, in one seed, or hold their own baselines.
+        baselines: of `random`, `pixels`, `histogram`, `patches`, `supervised`, `timm:NAME` (its trained weights).
+            Protocols that train or read raw maps compare with `random` alone, in one seed, or hold their own
+            baselines.
         name: the subject of the results; None: the run's method, else the file's or the architecture's name.
         size: side in pixels at which images are read; None: that of the run's images, else the encoder's own.
         values: at most so many values a stage.
@@ -65,8 +66,7 @@ def evaluate_encoder(
     labelled = bool((store.labels >= 0).any())
     measures = [_protocol(one) for one in (protocols if labelled else UNLABELLED)]
     for baseline in baselines:
-        if baseline not in _baselines.NAMES:
-            raise UsageError(catalog.unknown("baseline", baseline, _baselines.NAMES))
+        _baselines.check(baseline)
     division = divide(store, seed) if labelled else _everything(store)
     before = encoder_digest(encoder)
     size = size or (encoder.size if isinstance(source, Encoder) else image_size(Path(source), encoder))

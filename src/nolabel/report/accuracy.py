@@ -109,7 +109,7 @@ def _chart(entries: Sequence[Entry], protocol: str, metric: str) -> Markup:
     ]
     x_label = f"{METRICS_IN_WORDS[metric]} accuracy"
     caption = (
-        "Filled dot: encoder. Hollow squares: baselines, for which nothing was pretrained. Bars: 95 % "
+        "Filled dot: encoder. Hollow squares: baselines, for which nothing was pretrained here. Bars: 95 % "
         "intervals; where two do not overlap, the difference is larger than the choice of test images "
         "explains."
     )
@@ -172,15 +172,19 @@ def _against(entry: Entry, row: Row) -> dict[str, str]:
 
 def _measures(entries: Sequence[Entry], protocol: str) -> Markup:
     rows = [row for entry in entries for row in entry.rows if row.protocol == protocol]
-    metrics = list(dict.fromkeys(row.metric for row in rows if not row.metric.endswith(DIFFERENCE)))
+    metrics = dict.fromkeys((row.metric, row.against) for row in rows if not row.metric.endswith(DIFFERENCE))
     lines = []
     for entry in entries:
-        found = [entry.row(protocol, metric) for metric in metrics]
+        own = {(row.metric, row.against): row for row in entry.rows if row.protocol == protocol}
+        found = [own.get(metric) for metric in metrics]
         if any(found):
             cells = [_cell(row.in_words, row.ends) if row else _cell("") for row in found]
             cells.append(_cell(count(max(row.n for row in found if row))))
             lines.append({"name": entry.label, "own": not entry.is_baseline, "cells": cells})
-    names = [measure_in_words(metric) for metric in metrics]
+    names = [
+        measure_in_words(metric) + (f" with {subject_in_words(against)}" if against else "")
+        for metric, against in metrics
+    ]
     told = dict.fromkeys(
         f"{row.subject}: {row.setting['verdict']}" for row in rows if "verdict" in row.setting
     )

@@ -1,10 +1,20 @@
 """What a comparison of methods on one set of images says, in sentences a person can act on."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from nolabel.report._text import interval, listed, number, percent, points
 from nolabel.report.records import BASELINES, Record, Row, find
-from nolabel.report.verdict import SIGNIFICANT, Verdict, main_row, paired_difference, untrained_row
+from nolabel.report.verdict import (
+    READERS,
+    SIGNIFICANT,
+    Gain,
+    Verdict,
+    bought,
+    by_neighbours,
+    main_row,
+    paired_difference,
+    untrained_row,
+)
 
 
 def compared(records: Sequence[Record]) -> Verdict:
@@ -27,15 +37,23 @@ def compared(records: Sequence[Record]) -> Verdict:
     ]
     ahead = [other for other in others if other.value >= row.value]
     sentences = [_best_sentence(best, row, gain, helped), *_few_labels(best), *_saved(best)]
+    near = {
+        record.method_in_words: told for record, own in ranked if (told := by_neighbours(record.rows, own))
+    }
+    by_knn = [name for name, (found, _) in near.items() if found.helped]
     sentences += _rest_sentences(row, rest)
+    if near:
+        sentences.append(_near_sentence(near, by_knn))
     sentences += [
         f"{BASELINES[other.subject].capitalize()}, which needs no training, does at least as well with "
         f"{percent(other.value)}."
         for other in ahead
     ]
+    sentences += bought(best.rows, row)
     sentences.append(_action(best, helped, ahead))
     if not helped:
-        return Verdict("unclear", "No method was shown to help on these images", tuple(sentences))
+        only = f" by {READERS.get(row.protocol, row.protocol)}; by kNN {listed(by_knn)} did" if by_knn else ""
+        return Verdict("unclear", f"No method was shown to help on these images{only}", tuple(sentences))
     title = f"{best.method_in_words} is the encoder to take"
     return Verdict("better", title + (", but a baseline does as well" if ahead else ""), tuple(sentences))
 
@@ -113,6 +131,14 @@ def _rest_sentences(best: Row, rest: Sequence[tuple[Record, Row]]) -> list[str]:
     if useless:
         told.append(f"Not shown to help here: {listed(useless)}.")
     return told
+
+
+def _near_sentence(near: Mapping[str, tuple[Gain, str]], helped: Sequence[str]) -> str:
+    """Of which methods the kNN vote, beside the main protocol, says that they help."""
+    if not helped:
+        return "The kNN vote, which fits nothing to the features, shows no gain of any of them either."
+    gains = listed(f"{name} by {points(near[name][0].value)}" for name in helped)
+    return f"By the kNN vote, which fits nothing to the features, there is a gain over random weights of {gains}."
 
 
 def _action(best: Record, helped: bool, ahead: Sequence[Row]) -> str:

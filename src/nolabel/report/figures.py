@@ -234,6 +234,13 @@ def svg_bytes(figure: "Figure") -> bytes:
     return held.getvalue()
 
 
+def png_bytes(figure: "Figure") -> bytes:
+    """A PNG file's bytes, at the figure's own resolution."""
+    held = io.BytesIO()
+    figure.savefig(held, format="png")
+    return held.getvalue()
+
+
 def bytes_uri(content: bytes, mime: str) -> str:
     """Bytes of a picture as a `data:` URI."""
     return f"data:{mime};base64,{base64.b64encode(content).decode()}"
@@ -279,9 +286,7 @@ def matches_figure(
                 va="top",
                 fontsize=7,
             )
-        held = io.BytesIO()
-        figure.savefig(held, format="png")
-    return held.getvalue()
+        return png_bytes(figure)
 
 
 def _shown(text: str, longest: int = 44) -> str:

@@ -11,6 +11,7 @@ from nolabel.runs import EVALUATION, METRICS, read_description, read_rows
 
 SKIPPED = "skipped.csv"
 UNTRAINED = "random:"
+PRETRAINED = "pretrained:"
 BASELINES = {
     "pixels": "raw pixels",
     "histogram": "a colour histogram",
@@ -27,6 +28,7 @@ PROTOCOLS = {
     "retrieval": "retrieval",
     "clustering": "clustering",
     "discovery": "object discovery",
+    "likeness": "likeness of features",
 }
 METRICS_IN_WORDS = {"top1": "top-1", "top5": "top-5", "balanced": "balanced"}
 MEASURES = {
@@ -43,6 +45,7 @@ MEASURES = {
     "rankme": "RankMe",
     "alpha_req": "α-ReQ",
     "lidar": "LiDAR",
+    "cka": "CKA",
 }
 """metrics that are no accuracy, and how they are called"""
 SHARES = ("map", "map11", "r_precision", "matched", "purity", "verified")
@@ -74,7 +77,7 @@ class Row:
 
     @property
     def is_baseline(self) -> bool:
-        return self.subject.startswith(UNTRAINED) or self.subject in BASELINES
+        return self.subject.startswith((UNTRAINED, PRETRAINED)) or self.subject in BASELINES
 
     @property
     def data(self) -> str:
@@ -240,6 +243,8 @@ def subject_in_words(subject: str) -> str:
         net, _, tile = subject.removeprefix(UNTRAINED).partition("@")
         net = net.replace("+whitened", ", whitened stem")
         return f"random weights ({net}{f', for tiles of {tile} px' if tile else ''})"
+    if subject.startswith(PRETRAINED):
+        return f"pretrained weights ({subject.removeprefix(PRETRAINED)})"
     return BASELINES.get(subject, subject)
 
 

@@ -10,15 +10,34 @@ from nolabel.report.records import (
     DIFFERENCE,
     LABEL_FREE,
     METRICS_IN_WORDS,
+    PRETRAINED,
     UNTRAINED,
     Row,
     find,
     measure_in_words,
     protocol_in_words,
+    subject_in_words,
 )
 
 SIGNIFICANT = 0.05
+READERS = {"linear": "a linear probe", "knn": "the kNN vote"}
 Tone = Literal["better", "unclear", "worse", "unknown"]
+
+
+@dataclass(frozen=True)
+class Gain:
+    """How far an encoder is from random weights under one protocol."""
+
+    value: float
+    """share of the images"""
+    size: str
+    sure: bool
+    evidence: str
+
+    @property
+    def helped(self) -> bool:
+        """More than random weights, and more than chance explains."""
+        return self.sure and self.value > 0
 
 
 @dataclass(frozen=True)
@@ -35,6 +54,7 @@ class Verdict:
 def judge(rows: Sequence[Row], subject: str) -> Verdict:
     """The verdict on `subject`, from its row of the first protocol there is: linear, then kNN, then others.
 
+    Where that is not kNN's, a sentence tells what kNN says, and the title too where only kNN shows a gain.
     "Better" and "worse" mean: than random weights of the same architecture, by a paired test with p < 0.05 or
     (where there is none) by 95 % intervals that do not overlap.
     """
@@ -54,7 +74,11 @@ def judge(rows: Sequence[Row], subject: str) -> Verdict:
     ahead = [row for row in others if row.value >= main.value]
     if ahead and tone == "better":
         title += ", but a baseline without training does as well"
-    return Verdict(tone, title, (_numbers(main, random, others), conclusion, *map(_ahead, ahead)))
+    near = by_neighbours(rows, main)
+    if near and near[0].helped and tone == "unclear":
+        title = f"Better than random weights by kNN, not shown by {READERS.get(main.protocol, main.protocol)}"
+    said = (*((near[1],) if near else ()), *map(_ahead, ahead), *bought(rows, main))
+    return Verdict(tone, title, (_numbers(main, random, others), conclusion, *said))
 
 
 def main_row(rows: Sequence[Row], subject: str) -> Row | None:
@@ -73,8 +97,8 @@ def untrained_row(rows: Sequence[Row], main: Row) -> Row | None:
 
 
 def _numbers(main: Row, random: Row | None, others: Sequence[Row]) -> str:
-    reader = {"linear": "a linear probe on this encoder", "knn": "the kNN vote with this encoder"}
-    who = reader.get(main.protocol, f"the protocol {main.protocol} on this encoder")
+    who = READERS.get(main.protocol, f"the protocol {main.protocol}")
+    who += " with this encoder" if main.protocol == "knn" else " on this encoder"
     right = {"top5": "right within five guesses", "balanced": "right, averaged over the classes"}
     sentence = (
         f"On held-out images {who} names {_with_interval(main)} of {count(main.n)} images "
@@ -99,32 +123,50 @@ def paired_difference(rows: Sequence[Row], main: Row, against: str) -> Row | Non
     )
 
 
-def _against_random(rows: Sequence[Row], main: Row, random: Row) -> tuple[Tone, str, str]:
-    paired = paired_difference(rows, main, random.subject)
-    difference = paired.value if paired else main.value - random.value
+def gain_over(rows: Sequence[Row], row: Row, random: Row) -> Gain:
+    """The gain of `row` over random weights, by the paired test or (where there is none) by the intervals."""
+    paired = paired_difference(rows, row, random.subject)
+    difference = paired.value if paired else row.value - random.value
     size = f"{points(difference)} {'more' if difference > 0 else 'less'} than random weights"
     if paired and paired.low is not None and paired.high is not None:
         size += f" (95{chr(160)}% interval {interval(paired.low, paired.high)})"
     if paired and paired.setting.get("p") is not None:
         p = float(paired.setting["p"])
-        sure, evidence = p < SIGNIFICANT, p_value(p)
-    else:
-        sure = _apart(main, random)
-        evidence = "the intervals do not overlap" if sure else "the intervals overlap"
-    if not sure:
+        return Gain(difference, size, p < SIGNIFICANT, p_value(p))
+    sure = _apart(row, random)
+    return Gain(difference, size, sure, "the intervals do not overlap" if sure else "the intervals overlap")
+
+
+def by_neighbours(rows: Sequence[Row], main: Row) -> tuple[Gain, str] | None:
+    """What kNN says beside `main`, an accuracy under another protocol: the gain over random weights, in a sentence."""
+    row = find(rows, main.subject, "knn", main.metric)
+    random = untrained_row(rows, row) if row else None
+    if row is None or random is None or main.protocol == "knn":
+        return None
+    gain = gain_over(rows, row, random)
+    chance = "larger than chance explains" if gain.sure else "no larger than chance explains"
+    return gain, (
+        f"The kNN vote, which fits nothing to the features, names {_with_interval(row)} right: {gain.size}, "
+        f"{chance} ({gain.evidence})."
+    )
+
+
+def _against_random(rows: Sequence[Row], main: Row, random: Row) -> tuple[Tone, str, str]:
+    gain = gain_over(rows, main, random)
+    if not gain.sure:
         return (
             "unclear",
             "No difference from random weights was shown",
-            f"The difference of {points(difference)} from random weights is not larger than chance explains "
-            f"({evidence}): on these images it has not been shown that training helped.",
+            f"The difference of {points(gain.value)} from random weights is not larger than chance explains "
+            f"({gain.evidence}): on these images it has not been shown that training helped.",
         )
-    if difference > 0:
-        conclusion = f"That is {size}, a difference larger than chance explains ({evidence})."
+    if gain.helped:
+        conclusion = f"That is {gain.size}, a difference larger than chance explains ({gain.evidence})."
         return "better", "Training helped", conclusion
     return (
         "worse",
         "Worse than random weights",
-        f"That is {size}, a difference larger than chance explains ({evidence}): for this task the "
+        f"That is {gain.size}, a difference larger than chance explains ({gain.evidence}): for this task the "
         "untrained network is the better choice.",
     )
 
@@ -133,6 +175,19 @@ def _apart(a: Row, b: Row) -> bool:
     if a.low is None or a.high is None or b.low is None or b.high is None:
         return False
     return a.low > b.high or b.low > a.high
+
+
+def bought(rows: Sequence[Row], main: Row) -> list[str]:
+    """How weights that were pretrained elsewhere do beside `main`, a sentence each."""
+    same = [row for row in rows if (row.protocol, row.metric) == (main.protocol, main.metric)]
+    told = []
+    for row in (row for row in same if row.subject.startswith(PRETRAINED)):
+        name, more = subject_in_words(row.subject), row.value - main.value
+        told.append(
+            f"{name[0].upper()}{name[1:]}, which learnt from other images, reach {_with_interval(row)}: "
+            f"{points(more)} {'more' if more > 0 else 'less'} than this encoder."
+        )
+    return told
 
 
 def _ahead(row: Row) -> str:
