@@ -85,6 +85,7 @@ def test_search_shows_several_encoders_in_columns(
     say: Say, small_images: Path, encoder: Path, tmp_path: Path
 ) -> None:
     torch.manual_seed(1)
+    (tmp_path / "other").mkdir()
     save_encoder(tmp_path / "other", build("resnet10", 32), {})
     query = small_images / "test/class0/002.png"
     words = ("search", encoder, small_images, query, "--k", 4, "--out", tmp_path / "m.png")

@@ -67,11 +67,7 @@ def compare(
         UsageError: an unknown method, a folder with another comparison, or no method can train the encoder.
         DataError: labels that allow no evaluation.
     """
-    names = [name if "." in name else name.replace("-", "_") for name in methods or catalog.names("methods")]
-    for name in names:
-        catalog.load("methods", name, Method)
-    for baseline in baselines:
-        known.check(baseline)
+    names = _checked(methods or catalog.names("methods"), baselines)
     folder = Path(out) if out else Path("runs") / f"compare-{Path(data).stem}"
     check_labels(data, size or LARGEST_DEFAULT_SIZE, labels, seed)
     settings = {"data": data, "minutes": minutes, "encoder": encoder, "size": size, "seed": seed}
@@ -105,6 +101,16 @@ def compare(
     page = write_comparison(runs, folder / "report.html")
     verdict = compared([read_record(place) for place in runs])
     return Comparison(tuple(runs), left_out, verdict.title, tuple(verdict.sentences), page)
+
+
+def _checked(methods: Sequence[str], baselines: Sequence[str]) -> list[str]:
+    """The names of the methods as the catalogue has them; UsageError unless they and the baselines are there."""
+    names = [name if "." in name else name.replace("-", "_") for name in methods]
+    for name in names:
+        catalog.load("methods", name, Method)
+    for baseline in baselines:
+        known.check(baseline)
+    return names
 
 
 def _plan(folder: Path, names: Sequence[str], minutes: float) -> str:

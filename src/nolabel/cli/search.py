@@ -55,13 +55,7 @@ def search(
     query
         The image to look for.
     """
-    if k < 1:
-        raise UsageError(f"--k {k} must be at least 1.")
-    if out is None and Path.cwd().is_relative_to(Path(data).resolve()):
-        raise UsageError("matches.png would lie inside the images: name another place with --out.")
-    out = out or Path("matches.png")
-    if out.suffix.lower() != ".png" or not out.parent.is_dir():
-        raise UsageError(f"--out {out} must be a .png file in a folder that exists.")
+    out = _place(out, data, k)
     loaded = load_encoder(encoder)
     others = {_name(Path(one)): load_encoder(one) for one in beside if one != RANDOM}
     side = size or image_size(encoder, loaded)
@@ -86,6 +80,18 @@ def search(
         drawn = matches_figure(_picture(image), _pictures(store, nearest), cosines, names)
     write_atomically(out, drawn)
     _screen.line(f"The picture is in {out}.")
+
+
+def _place(out: Path | None, data: str, k: int) -> Path:
+    """Where the picture goes, once the words are known to be right."""
+    if k < 1:
+        raise UsageError(f"--k {k} must be at least 1.")
+    if out is None and Path.cwd().is_relative_to(Path(data).resolve()):
+        raise UsageError("matches.png would lie inside the images: name another place with --out.")
+    out = out or Path("matches.png")
+    if out.suffix.lower() != ".png" or not out.parent.is_dir():
+        raise UsageError(f"--out {out} must be a .png file in a folder that exists.")
+    return out
 
 
 def _name(encoder: Path) -> str:

@@ -123,7 +123,7 @@ def paired_difference(rows: Sequence[Row], main: Row, against: str) -> Row | Non
     )
 
 
-def gain_over(rows: Sequence[Row], row: Row, random: Row) -> Gain:
+def _gain_over(rows: Sequence[Row], row: Row, random: Row) -> Gain:
     """The gain of `row` over random weights, by the paired test or (where there is none) by the intervals."""
     paired = paired_difference(rows, row, random.subject)
     difference = paired.value if paired else row.value - random.value
@@ -143,7 +143,7 @@ def by_neighbours(rows: Sequence[Row], main: Row) -> tuple[Gain, str] | None:
     random = untrained_row(rows, row) if row else None
     if row is None or random is None or main.protocol == "knn":
         return None
-    gain = gain_over(rows, row, random)
+    gain = _gain_over(rows, row, random)
     chance = "larger than chance explains" if gain.sure else "no larger than chance explains"
     return gain, (
         f"The kNN vote, which fits nothing to the features, names {_with_interval(row)} right: {gain.size}, "
@@ -152,7 +152,7 @@ def by_neighbours(rows: Sequence[Row], main: Row) -> tuple[Gain, str] | None:
 
 
 def _against_random(rows: Sequence[Row], main: Row, random: Row) -> tuple[Tone, str, str]:
-    gain = gain_over(rows, main, random)
+    gain = _gain_over(rows, main, random)
     if not gain.sure:
         return (
             "unclear",
