@@ -38,7 +38,9 @@ def test_the_best_is_named_the_equal_and_the_useless_too() -> None:
     assert found.title == "SimCLR is the encoder to take"
     assert "rotation is within noise of it" in text
     assert "Behind it: context prediction by 10.0 points" in text.replace("\xa0", " ")
-    assert "Not shown to help here: colorization" in text
+    assert "Not shown to help here: colorization (1.0 point below random weights)" in text.replace(
+        "\xa0", " "
+    )
     assert 'nolabel.load_encoder("runs/simclr")' in text
 
 

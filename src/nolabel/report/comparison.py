@@ -118,7 +118,8 @@ def _rest_sentences(best: Row, rest: Sequence[tuple[Record, Row]]) -> list[str]:
         random = untrained_row(record.rows, row)
         gain = paired_difference(record.rows, row, random.subject) if random else None
         if gain is not None and not (gain.value > 0 and _sure(gain)):
-            useless.append(f"{name} ({points(gain.value)} from random weights)")
+            side = "above" if gain.value > 0 else "below"
+            useless.append(f"{name} ({points(gain.value)} {side} random weights)")
         elif against is not None and not _sure(against):
             equal.append(name)
         else:
