@@ -19,6 +19,8 @@ from nolabel.runs import new_folder
 from nolabel.training.begin import LARGEST_DEFAULT_SIZE
 
 MINUTES = 0.75
+VALUES = 1024
+"""of a stage: fewer than `nolabel evaluate` reads, so that the demo ends within five minutes"""
 
 
 @dataclass(frozen=True)
@@ -62,7 +64,13 @@ def demo(
     for part in PARTS:
         if not trouble:
             _screen.line(f"\n--- what {part.method} has learnt ---")
-            measure(folder / part.method, measured, protocols=("linear", "knn"), baselines=part.baselines)
+            measure(
+                folder / part.method,
+                measured,
+                protocols=("linear", "knn"),
+                baselines=part.baselines,
+                values=VALUES,
+            )
         write_report(folder / part.method)
     page = write_comparison([folder / part.method for part in PARTS], folder / "report.html")
     _screen.line(f"\nLook at {page}: open it in a browser.")

@@ -11,6 +11,7 @@ from nolabel.cli._method_options import comma_separated
 from nolabel.data.store import ImageStore
 from nolabel.encoders._io import image_size, load_encoder
 from nolabel.evaluation import baselines as known
+from nolabel.evaluation._features import VALUES
 from nolabel.evaluation.base import Result
 from nolabel.evaluation.run import PROTOCOLS, evaluate_encoder, subject_of, write_results
 from nolabel.report._text import listed, number, p_value, percent, signed
@@ -73,6 +74,7 @@ def measure(
     protocols: Sequence[str],
     baselines: Sequence[str],
     size: int | None = None,
+    values: int = VALUES,
     seed: int = 0,
 ) -> None:
     """Evaluate, show the results, and add them to the run where `encoder` is one."""
@@ -83,6 +85,7 @@ def measure(
             protocols=protocols,
             baselines=baselines,
             size=size,
+            values=values,
             seed=seed,
             progress=lambda what, done, total: bar(done, total),
         )
