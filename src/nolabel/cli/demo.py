@@ -18,7 +18,7 @@ from nolabel.report.page import write_comparison, write_report
 from nolabel.runs import new_folder
 from nolabel.training.begin import LARGEST_DEFAULT_SIZE
 
-MINUTES = 0.75
+MINUTES = 1.0
 VALUES = 1024
 """of a stage: fewer than `nolabel evaluate` reads, so that the demo ends within five minutes"""
 
