@@ -99,6 +99,20 @@ def test_search_shows_several_encoders_in_columns(
     one_line(err, "none")
 
 
+def test_encoders_in_folders_of_one_name_are_told_by_their_paths(
+    say: Say, small_images: Path, encoder: Path, tmp_path: Path
+) -> None:
+    same = tmp_path / encoder.name
+    same.mkdir()
+    save_encoder(same, build("resnet10", 32), {})
+    query = small_images / "test/class0/002.png"
+    words = ("search", encoder, small_images, query, "--k", 2, "--out", tmp_path / "m.png", "--beside", same)
+    code, out, _ = say(*words)
+    assert code == 0
+    assert out.count("1   1.000  class0  test/class0/002.png") == 2
+    assert out.index(f"\n{encoder}\n") < out.index(f"\n{same}\n")
+
+
 @pytest.mark.parametrize(
     ("words", "parts"),
     [

@@ -295,6 +295,7 @@ def test_a_set_that_cannot_be_fetched_is_one_sentence(
     monkeypatch.setattr(datasets, named.SETS[name].kind, unreachable)
     with pytest.raises(DataError, match="cannot be downloaded .*no route to host.*: unpack it there"):
         named.find(name, tmp_path).load()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow  # importing torchvision takes seconds

@@ -142,10 +142,7 @@ def _show_measures(rows: Sequence[Row]) -> None:
         own = {(row.metric, row.against): row for row in rows if row.subject == subject}
         cells = (f"{own[m].in_words} ({own[m].ends})" if m in own else "" for m in metrics)
         lines.append((subject_in_words(subject), *cells, f"{max(row.n for row in own.values()):,}"))
-    names = [
-        measure_in_words(metric) + (f" against {subject_in_words(against)}" if against else "")
-        for metric, against in metrics
-    ]
+    names = [measure_in_words(*metric) for metric in metrics]
     _show((protocol_in_words(rows[0].protocol), *names, "images"), lines, (*names, "images"))
 
 

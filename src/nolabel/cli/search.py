@@ -1,6 +1,7 @@
 """`nolabel search`: the images most like one image, as text and as a picture."""
 
 import math
+from collections import Counter
 from pathlib import Path
 from typing import Annotated
 
@@ -56,28 +57,29 @@ def search(
         The image to look for.
     """
     out = _place(out, data, k)
-    loaded = load_encoder(encoder)
-    others = {_name(Path(one)): load_encoder(one) for one in beside if one != RANDOM}
+    names = _names([encoder, *(Path(one) for one in beside if one != RANDOM)])
+    encoders = {name: load_encoder(place) for place, name in names.items()}
+    loaded = encoders[names[encoder]]
     side = size or image_size(encoder, loaded)
     image = _read_query(query, math.ceil(STORAGE_MARGIN * side))
     with _screen.counting("Reading images") as progress:
         store = ImageStore.open(data, size=side, workers=workers, progress=progress, minimum=1)
     _screen.line(store.describe())
     if RANDOM in beside:
-        others["random weights"] = untrained(loaded, store, torch.arange(len(store)), side, seed=0)
+        encoders["random weights"] = untrained(loaded, store, torch.arange(len(store)), side, seed=0)
     found = {}
-    for name, one in {_name(encoder): loaded, **others}.items():
-        if others:
+    for name, one in encoders.items():
+        if len(encoders) > 1:
             _screen.line(f"\n{name}")
         found[name] = _nearest(one, store, image, side, k)
         _tell(store, *found[name])
-    if others:
+    if len(encoders) > 1:
         pictures = {name: _pictures(store, nearest) for name, (nearest, _) in found.items()}
         drawn = png_bytes(columns_figure(_picture(image), pictures))
     else:
         ((nearest, cosines),) = found.values()
-        names = [readable(_class(store, i) or store.paths[i]) for i in nearest]
-        drawn = matches_figure(_picture(image), _pictures(store, nearest), cosines, names)
+        below = [readable(_class(store, i) or store.paths[i]) for i in nearest]
+        drawn = matches_figure(_picture(image), _pictures(store, nearest), cosines, below)
     write_atomically(out, drawn)
     _screen.line(f"The picture is in {out}.")
 
@@ -94,9 +96,11 @@ def _place(out: Path | None, data: str, k: int) -> Path:
     return out
 
 
-def _name(encoder: Path) -> str:
-    """The run's folder, or the one that the file lies in."""
-    return (encoder if encoder.is_dir() else encoder.parent).resolve().name
+def _names(encoders: list[Path]) -> dict[Path, str]:
+    """What each is called: its run's folder, or the one that its file lies in; where two share it, the whole path."""
+    folders = {one: (one if one.is_dir() else one.parent).resolve().name for one in encoders}
+    shared = [name for name, count in Counter(folders.values()).items() if count > 1]
+    return {one: str(one) if name in shared else name for one, name in folders.items()}
 
 
 def _nearest(

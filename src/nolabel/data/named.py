@@ -161,6 +161,8 @@ def _fetch(name: str, kind: Unpacked | Arrays, downloads: Path, unfinished: Path
     except (OSError, RuntimeError, ValueError) as error:
         cause = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
         place = downloads / kind.folder if isinstance(kind, Unpacked) else downloads
+        if unfinished and not place.exists():  # nothing was unpacked, and somebody may do it by hand
+            unfinished.unlink(missing_ok=True)
         raise DataError(
             f"{name} cannot be downloaded to {place} ({cause}): unpack it there, or give the path of a folder or "
             ".zip of its images."

@@ -76,14 +76,15 @@ def features(
     Raises:
         UsageError: no such baseline, or weights that cannot be had.
     """
-    check(name)
     if name.startswith(TIMM):
         side = max(size, PRETRAINED_SIDE)
         net = pretrained(name, side).to(encoder.mean.device)
         subject = f"{PRETRAINED}{name}"
         found = extract(net, store, division, name=subject, size=side, values=values, progress=progress)
         yield replace(found, network=None)
-    elif name == "random":
+        return
+    check(name)
+    if name == "random":
         for number in range(RANDOM_SEEDS):
             yield random_features(
                 encoder, store, division, size=size, values=values, seed=seed + number, progress=progress

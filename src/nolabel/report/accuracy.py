@@ -181,10 +181,7 @@ def _measures(entries: Sequence[Entry], protocol: str) -> Markup:
             cells = [_cell(row.in_words, row.ends) if row else _cell("") for row in found]
             cells.append(_cell(count(max(row.n for row in found if row))))
             lines.append({"name": entry.label, "own": not entry.is_baseline, "cells": cells})
-    names = [
-        measure_in_words(metric) + (f" with {subject_in_words(against)}" if against else "")
-        for metric, against in metrics
-    ]
+    names = [measure_in_words(*metric) for metric in metrics]
     told = dict.fromkeys(
         f"{row.subject}: {row.setting['verdict']}" for row in rows if "verdict" in row.setting
     )

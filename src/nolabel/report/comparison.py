@@ -38,9 +38,9 @@ def compared(records: Sequence[Record]) -> Verdict:
     ahead = [other for other in others if other.value >= row.value]
     sentences = [_best_sentence(best, row, gain, helped), *_few_labels(best), *_saved(best)]
     near = {
-        record.method_in_words: told for record, own in ranked if (told := by_neighbours(record.rows, own))
+        record.method_in_words: told[0] for record, own in ranked if (told := by_neighbours(record.rows, own))
     }
-    by_knn = [name for name, (found, _) in near.items() if found.helped]
+    by_knn = [name for name, found in near.items() if found.helped]
     sentences += _rest_sentences(row, rest)
     if near:
         sentences.append(_near_sentence(near, by_knn))
@@ -134,11 +134,11 @@ def _rest_sentences(best: Row, rest: Sequence[tuple[Record, Row]]) -> list[str]:
     return told
 
 
-def _near_sentence(near: Mapping[str, tuple[Gain, str]], helped: Sequence[str]) -> str:
+def _near_sentence(near: Mapping[str, Gain], helped: Sequence[str]) -> str:
     """Of which methods the kNN vote, beside the main protocol, says that they help."""
     if not helped:
         return "The kNN vote, which fits nothing to the features, shows no gain of any of them either."
-    gains = listed(f"{name} by {points(near[name][0].value)}" for name in helped)
+    gains = listed(f"{name} by {points(near[name].value)}" for name in helped)
     return f"By the kNN vote, which fits nothing to the features, there is a gain over random weights of {gains}."
 
 

@@ -253,6 +253,8 @@ def protocol_in_words(protocol: str) -> str:
     return PROTOCOLS.get(protocol, protocol)
 
 
-def measure_in_words(metric: str) -> str:
-    """`nmi` -> NMI; `feature_std` -> feature std."""
-    return MEASURES.get(metric, metric.replace("_", " "))
+def measure_in_words(metric: str, against: str = "") -> str:
+    """`nmi` -> NMI; `feature_std` -> feature std; with what it compares with, where it does."""
+    name = MEASURES.get(metric, metric.replace("_", " "))
+    joined = "with" if metric == "cka" else "against"
+    return f"{name} {joined} {subject_in_words(against)}" if against else name
