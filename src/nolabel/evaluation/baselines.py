@@ -15,7 +15,7 @@ from nolabel.encoders._io import initialise
 from nolabel.encoders.base import Encoder, build
 from nolabel.errors import UsageError
 from nolabel.evaluation import _features, _patches, supervised
-from nolabel.evaluation._features import extract, pool, pool_side, silent
+from nolabel.evaluation._features import extract, pool, pool_side, silent, storage_type
 from nolabel.evaluation._split import Division
 from nolabel.evaluation._untrained import untrained
 from nolabel.evaluation.base import Features, Progress
@@ -170,13 +170,15 @@ def _image_features(
     """Features with one stage: `function` of the images (B, 3, size, size), a batch at a time."""
 
     def compute(stages: object, indices: Tensor) -> dict[str, Tensor]:
-        parts = []
-        for done, rows in enumerate(indices.split(BATCH), 1):
-            parts.append(function(plain.whole(store.batch(rows), size)))
-            progress(name, min(done * BATCH, len(indices)), len(indices))
-        return {name: torch.cat(parts)}
+        found = first.new_empty((len(indices), width), dtype=storage_type(len(indices), width))
+        for start in range(0, len(indices), BATCH):
+            rows = slice(start, start + BATCH)
+            found[rows] = function(plain.whole(store.batch(indices[rows]), size))
+            progress(name, min(rows.stop, len(indices)), len(indices))
+        return {name: found}
 
-    width = function(plain.whole(store.batch(division.train[:1]), size)).shape[1]
+    first = function(plain.whole(store.batch(division.train[:1]), size))
+    width = first.shape[1]
     return Features(
         name=name,
         values={name: width},

@@ -60,22 +60,23 @@ class KNN(Protocol):
         stage = self.options.stage or subject.whole
         images, classes = len(subject.train), len(subject.class_names)
         x = subject.stage(stage, torch.cat([subject.train, subject.test])).float()
+        F.normalize(x, dim=1, out=x)  # in place: of 60,000 images 3,072 values each are 737 MB
         bank, queries = x[:images], x[images:]
         labels = subject.labels[subject.train].to(x.device)
         k, temperature, accuracy = self.choose(bank, labels, classes, seed)
-        similarity, nearest = neighbours(queries, bank, k)
+        similarity, nearest = _nearest(queries, bank, k)
         scores = votes(similarity, labels[nearest], classes, temperature)
         chosen = {"k": k, "temperature": temperature, "stage": stage, "validation": accuracy}
         setting = {"similarity": "cosine", "values": x.shape[1], "train_images": images}
         return _accuracy.results(subject, self.protocol, scores, seed, chosen, setting)
 
     def choose(self, bank: Tensor, labels: Tensor, classes: int, seed: int) -> tuple[int, float, float]:
-        """(k, τ, accuracy) of the best pair on a stratified part of the bank, at most 2,000 images."""
+        """(k, τ, accuracy) of the best pair on a stratified part of the bank, rows of length 1; at most 2,000 images."""
         random = generator(seed, "evaluate", self.protocol, "choice")
         share = min(VALIDATION_SHARE, MOST_VALIDATION / len(bank))
         held = held_out(labels.cpu(), share, random).to(bank.device)
         ks = sorted({min(k, int((~held).sum())) for k in self.options.k})
-        similarity, nearest = neighbours(bank[held], bank[~held], ks[-1])
+        similarity, nearest = _nearest(bank[held], bank[~held], ks[-1])
         of_nearest, wanted = labels[~held][nearest], labels[held]
         found = {
             (k, t): float(
@@ -95,7 +96,11 @@ def neighbours(queries: Tensor, bank: Tensor, k: int) -> tuple[Tensor, Tensor]:
     sorted. The maxima of a block are taken while its similarities are in the cache. On a processor each core
     takes queries of its own, so that none waits for another. k ≤ m; of equal cosines any may come first.
     """
-    queries, bank = F.normalize(queries, dim=1), F.normalize(bank, dim=1)
+    return _nearest(F.normalize(queries, dim=1), F.normalize(bank, dim=1), k)
+
+
+def _nearest(queries: Tensor, bank: Tensor, k: int) -> _Found:
+    """As `neighbours`, of rows of length 1."""
     threads = torch.get_num_threads() if queries.device.type == "cpu" else 1
     rows = min(QUERIES, max(1, MOST_SIMILARITIES // (threads * len(bank))))
     parts = _one_a_core(lambda part: _search(part, bank, k), queries.split(rows), threads)
