@@ -9,6 +9,8 @@ from pathlib import Path
 
 import torch
 
+from benchmarks.elsewhere import Elsewhere
+
 
 @dataclass(frozen=True)
 class Row:
@@ -38,16 +40,18 @@ def compare(
     *,
     pairs: int,
     unit: str,
+    warm: int = 1,
 ) -> Row:
-    """Time both sides in turn; each callable does its work and returns how many items it did.
+    """Time both sides in turn, after `warm` calls of each; a call does its work and returns how many items it did.
 
-    `extra` has the same ratio in this process's processor time, which other programs on the machine disturb less
-    (and which does not count the worker processes of a loader).
+    `extra` has the same ratio in processor time, which other programs on the machine disturb less, where both sides
+    run in this process alone.
     """
     rates: tuple[list[float], list[float]] = ([], [])
     busy: tuple[list[float], list[float]] = ([], [])
     for _, work in (ours, theirs):
-        work()
+        for _ in range(warm):
+            work()
     for pair in range(pairs):
         order = (0, 1) if pair % 2 == 0 else (1, 0)
         for side in order:
@@ -59,10 +63,11 @@ def compare(
                 torch.cuda.synchronize()
             rates[side].append(items / (time.perf_counter() - start))
     ratios, of_busy = ([a / b for a, b in zip(*sides, strict=True)] for sides in (rates, busy))
+    here = not isinstance(theirs[1], Elsewhere)
     return Row(
         name, ours[0], theirs[0], statistics.median(rates[0]), statistics.median(rates[1]),
         statistics.median(ratios), min(ratios), max(ratios), pairs, unit,
-        {"ratio_of_processor_time": statistics.median(of_busy)},
+        {"ratio_of_processor_time": statistics.median(of_busy)} if here else {},
     )  # fmt: skip
 
 

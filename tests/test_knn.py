@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from nolabel.evaluation import knn
+from nolabel.evaluation import _largest, knn
 from nolabel.evaluation.base import Features
 
 
@@ -110,3 +110,29 @@ def test_neighbours_are_the_same_on_one_core_and_on_two_and_leave_the_number_of_
     torch.set_num_threads(before)
     assert torch.equal(found[0][1], found[1][1])
     torch.testing.assert_close(found[0][0], found[1][0], atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize(("bank", "k"), [(1000, 1), (3003, 5), (4100, 20), (2500, 200), (7, 7), (2049, 2049)])
+def test_both_forms_of_the_search_find_the_same(monkeypatch: pytest.MonkeyPatch, bank: int, k: int) -> None:
+    random = torch.Generator().manual_seed(bank)
+    x, q = torch.randn(bank, 12, generator=random), torch.randn(100, 12, generator=random)
+    x[: bank // 2] = x[0]  # equal cosines
+    monkeypatch.setenv("NOLABEL_KERNELS", "0")
+    plain, _ = knn.neighbours(q, x, k)
+    monkeypatch.setenv("NOLABEL_KERNELS", "1")
+    similarity, nearest = knn.neighbours(q, x, k)
+    torch.testing.assert_close(similarity, plain, atol=1e-6, rtol=0)
+    full = torch.nn.functional.cosine_similarity(q[:, None], x[None], dim=2)
+    torch.testing.assert_close(full.gather(1, nearest), similarity, atol=1e-6, rtol=0)
+    assert all(len(set(row)) == k for row in nearest.tolist())
+
+
+def test_without_a_compiler_the_search_is_plain_with_one_notice(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = torch.randn(300, 8, generator=torch.Generator().manual_seed(0))
+    expected = knn.neighbours(x[:5], x, 3)
+    monkeypatch.setenv("CC", "no-such-compiler")
+    _largest.library.cache_clear()
+    with pytest.warns(UserWarning, match="searched in plain PyTorch.*no compiler 'no-such-compiler'"):
+        found = knn.neighbours(x[:5], x, 3)
+    _largest.library.cache_clear()
+    assert found[1].equal(expected[1])

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from nolabel import seeds
 from nolabel.data.batch import ImageBatch
-from nolabel.views import _kernels, colour, filters, fused, geometry, plain
+from nolabel.views import _kernels, colour, compiled, filters, fused, geometry, plain
 
 
 @pytest.fixture
@@ -125,7 +125,7 @@ def test_a_damaged_library_is_built_again(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fresh: None
 ) -> None:
     monkeypatch.setenv("NOLABEL_CACHE", str(tmp_path))
-    path = _kernels._compiled()
+    path = compiled._built(_kernels.SOURCE)
     assert [file.name for file in path.parent.iterdir()] == [path.name]
     path.write_bytes(b"not a library")
     assert _kernels.library() is not None

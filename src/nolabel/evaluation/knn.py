@@ -16,20 +16,22 @@ import torch.nn.functional as F
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from nolabel.evaluation import _accuracy
+from nolabel.evaluation import _accuracy, _largest
 from nolabel.evaluation._split import held_out
 from nolabel.evaluation.base import Features, Protocol, Result
 from nolabel.seeds import generator
 
 VALIDATION_SHARE = 0.2
 MOST_VALIDATION = 2000
-QUERIES = 512
+QUERIES = 1024
 """rows that are searched together"""
 MOST_SIMILARITIES = 100_000_000
 """in memory at once, 400 MB"""
 _Found = tuple[Tensor, Tensor]
+BLOCK = 2048
+"""rows of the bank whose similarities are computed together"""
 GROUP, GROUPS = 16, 128
-"""a block of the bank is 16 × 128 rows: of every 16, 128 apart, the largest similarity stands for all at first"""
+"""without compiled code: of every 16 rows of a block, 128 apart, the largest similarity stands for all at first"""
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ class KNN(Protocol):
         return _accuracy.results(subject, self.protocol, scores, seed, chosen, setting)
 
     def choose(self, bank: Tensor, labels: Tensor, classes: int, seed: int) -> tuple[int, float, float]:
-        """(k, τ, accuracy) of the best pair on a stratified part of the bank, rows of length 1; at most 2,000 images."""
+        """(k, τ, accuracy) of the best pair on a stratified part of the bank (rows of length 1), at most 2,000."""
         random = generator(seed, "evaluate", self.protocol, "choice")
         share = min(VALIDATION_SHARE, MOST_VALIDATION / len(bank))
         held = held_out(labels.cpu(), share, random).to(bank.device)
@@ -92,9 +94,8 @@ class KNN(Protocol):
 def neighbours(queries: Tensor, bank: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Cosines and indices of the k rows of `bank` (m, D) nearest to each of `queries` (n, D), nearest first.
 
-    Exact. The k largest of a row lie in the k groups of 16 whose maxima are largest, so only those are
-    sorted. The maxima of a block are taken while its similarities are in the cache. On a processor each core
-    takes queries of its own, so that none waits for another. k ≤ m; of equal cosines any may come first.
+    Exact. On a processor each core takes queries of its own, so that none waits for another. k ≤ m; of equal cosines
+    any may come first.
     """
     return _nearest(F.normalize(queries, dim=1), F.normalize(bank, dim=1), k)
 
@@ -123,6 +124,25 @@ def _one_a_core(work: Callable[[Tensor], _Found], parts: Sequence[Tensor], threa
 
 def _search(queries: Tensor, bank: Tensor, k: int) -> _Found:
     """As `neighbours`, of few rows of unit length."""
+    return (
+        _compiled_search(queries, bank, k)
+        if _largest.usable(queries.device)
+        else _plain_search(queries, bank, k)
+    )
+
+
+def _compiled_search(queries: Tensor, bank: Tensor, k: int) -> _Found:
+    """The similarities of a block lie in the cache while those above the row's k-th largest so far are picked."""
+    best, block = _largest.Largest(len(queries), k), queries.new_empty(len(queries) * BLOCK)
+    for b, part in enumerate(bank.split(BLOCK)):
+        similarity = block[: len(queries) * len(part)].view(len(queries), len(part))
+        _product(queries, part, similarity)
+        best.add(similarity, b * BLOCK)
+    return best.found()
+
+
+def _plain_search(queries: Tensor, bank: Tensor, k: int) -> _Found:
+    """The k largest of a row lie in the k groups of 16 whose maxima are largest, so only those are sorted."""
     block = GROUP * GROUPS
     similarity = queries.new_empty((-(-len(bank) // block), len(queries), block))
     similarity[-1] = -torch.inf
@@ -130,7 +150,7 @@ def _search(queries: Tensor, bank: Tensor, k: int) -> _Found:
     for b, part in enumerate(bank.split(block)):
         _product(queries, part, similarity[b, :, : len(part)])
         torch.amax(similarity[b].unflatten(1, (GROUP, GROUPS)), 1, out=best[:, b])
-    return _largest(similarity, best.flatten(1), k)
+    return _largest_of(similarity, best.flatten(1), k)
 
 
 def _product(rows: Tensor, part: Tensor, out: Tensor) -> None:
@@ -141,7 +161,7 @@ def _product(rows: Tensor, part: Tensor, out: Tensor) -> None:
         torch.mm(rows, part.T, out=out)
 
 
-def _largest(similarity: Tensor, best: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def _largest_of(similarity: Tensor, best: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k largest of each row and their places in the bank, from (blocks, n, block) and the groups' maxima."""
     _, n, block = similarity.shape
     if best.shape[1] <= 2 * k:

@@ -2,14 +2,7 @@
 
 import ctypes
 import functools
-import hashlib
 import os
-import platform
-import shlex
-import shutil
-import subprocess
-import tempfile
-import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,16 +10,11 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from nolabel.data import cache
 from nolabel.data.batch import ImageBatch
-from nolabel.errors import RunError
-from nolabel.runs import write_atomically
+from nolabel.views import compiled
 from nolabel.views._resample import Axis
 
 SOURCE = Path(__file__).with_name("_kernels.c")
-ROUNDING = ["-ffp-contract=fast", "-fno-math-errno", "-fno-trapping-math"]
-NATIVE = "-mcpu=native" if platform.machine() in ("arm64", "aarch64") else "-march=native"
-FLAGS = ["-std=gnu99", "-O3", NATIVE, *ROUNDING, "-shared", "-fPIC"]
 NO_MEMORY, OUTSIDE = 1, 2
 """what the C code returns"""
 
@@ -57,7 +45,7 @@ def usable(source: Tensor) -> bool:
 
     NOLABEL_KERNELS=0 in the environment turns it off.
     """
-    if source.device.type != "cpu" or source.requires_grad or os.environ.get("NOLABEL_KERNELS") == "0":
+    if source.device.type != "cpu" or source.requires_grad or not compiled.wanted():
         return False
     packed = source.ndim == 1 and source.dtype == torch.uint8
     colour = source.ndim == 4 and source.dtype == torch.float32 and source.shape[1] == 3
@@ -88,8 +76,8 @@ def change(images: Tensor, drawn: Mapping[str, Tensor]) -> Tensor:
 
 def _run(fields: dict[str, Tensor], drawn: Mapping[str, Tensor], out: Tensor, channels_last: bool) -> Tensor:
     """Fills `out`, its images split over as many threads as torch uses."""
-    compiled = library()
-    assert compiled is not None
+    function = library()
+    assert function is not None
     stages = {name: t.to("cpu", DTYPES.get(name, torch.float32)) for name, t in drawn.items()}
     held = {name: tensor.contiguous() for name, tensor in (fields | stages).items()}
     n = out.shape[0]
@@ -106,8 +94,8 @@ def _run(fields: dict[str, Tensor], drawn: Mapping[str, Tensor], out: Tensor, ch
     )
     threads = min(torch.get_num_threads(), n)
     parts = [(n * i // threads, n * (i + 1) // threads) for i in range(threads)]
-    others = [_pool().submit(compiled, ctypes.byref(task), *part) for part in parts[1:]]
-    own = [compiled(ctypes.byref(task), *part) for part in parts[:1]]
+    others = [_pool().submit(function, ctypes.byref(task), *part) for part in parts[1:]]
+    own = [function(ctypes.byref(task), *part) for part in parts[:1]]
     results = own + [other.result() for other in others]
     if NO_MEMORY in results:
         raise MemoryError("There is no memory for the views of one image.")
@@ -128,46 +116,9 @@ if hasattr(os, "register_at_fork"):
 @functools.cache
 def library() -> Callable[..., int] | None:
     """`nolabel_views` of the compiled kernels, or None, with one notice, where they cannot be built."""
-    try:
-        try:
-            loaded = ctypes.CDLL(str(_compiled()))
-        except OSError:
-            loaded = ctypes.CDLL(str(_compiled(again=True)))
-    except (OSError, RunError, subprocess.SubprocessError) as error:
-        warnings.warn(
-            "Views run in plain PyTorch, several times slower, because their C code could not be built "
-            f"({error}): it needs gcc or clang, as cc or named in CC, and a writable {cache.folder()}.",
-            stacklevel=2,
-        )
+    loaded = compiled.load(SOURCE, "Views run in plain PyTorch, several times slower")
+    if loaded is None:
         return None
     function = loaded.nolabel_views
     function.argtypes, function.restype = [ctypes.POINTER(Task), ctypes.c_int64, ctypes.c_int64], ctypes.c_int
     return function
-
-
-def _compiled(again: bool = False) -> Path:
-    """The library for this source, compiler and processor; compiled where the cache does not hold it."""
-    command = shlex.split(os.environ.get("CC", "cc"))
-    if shutil.which(command[0]) is None:
-        raise FileNotFoundError(f"no compiler {command[0]!r}")
-    key = hashlib.sha256("\n".join([SOURCE.read_text(), *command, *FLAGS, _processor()]).encode()).hexdigest()
-    path = cache.folder() / "kernels" / f"views-{key[:20]}.so"
-    if again or not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory() as scratch:
-            made = Path(scratch) / path.name
-            subprocess.run(
-                [*command, *FLAGS, str(SOURCE), "-o", str(made)], check=True, capture_output=True, timeout=120
-            )
-            write_atomically(path, made.read_bytes())
-    return path
-
-
-def _processor() -> str:
-    """What code for the native processor depends on."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        lines = []
-    told = [line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))]
-    return "\n".join([platform.machine(), platform.processor(), *dict.fromkeys(told)])
