@@ -38,6 +38,7 @@ def training_of(run: Path) -> dict[str, Any]:
         "started": about["started"],
         "processor": about["machine"]["processor"],
         "threads": about["threads"],
+        "precision": about["numerics"]["precision"],
     }
 
 
