@@ -85,6 +85,12 @@ def test_the_geometry_is_that_of_the_specification() -> None:
     assert found == [(12, 5, 1), (12, 5, 1), (16, 8, 1), (24, 12, 2)]
 
 
+@pytest.mark.parametrize(("options", "known"), [({}, 0.0), ({"patch": 24}, 0.33), ({"pixelation_p": 1.0}, 1.0)])
+def test_small_patches_are_not_shrunk(options: dict[str, object], known: float) -> None:
+    shrunk = drawn_of(made(96, layout="free", **options), 5_000)["pixelated"].float()
+    assert shrunk.mean().item() == pytest.approx(known, abs=0.02)
+
+
 def test_the_loss_of_a_zero_head_is_the_logarithm_of_eight() -> None:
     method = made()
     torch.nn.init.zeros_(method.head[-1].weight)
