@@ -14,7 +14,14 @@ from nolabel.encoders.base import build
 from nolabel.methods import colorization
 from nolabel.methods._colour_bins import annealed_mean, class_weights, colour_classes, errors, soft_targets
 from nolabel.methods.base import DataInfo
-from nolabel.methods.colorization import Colorization, ColorizationOptions, colorization_loss
+from nolabel.methods.colorization import (
+    CODE_IMAGENET,
+    PAPER_IMAGENET,
+    Colorization,
+    ColorizationOptions,
+    colorization_loss,
+)
+from nolabel.training.schedule import rate
 from nolabel.views import lab
 from nolabel.views.lab import rgb_to_lab
 from small import TinyNet, smooth_images
@@ -32,9 +39,9 @@ def some(n: int, size: int = 32) -> ImageBatch:
 def test_lab_equals_scikit_image_and_goes_back() -> None:
     from skimage.color import rgb2lab
 
-    images = torch.rand(4, 3, 9, 7)
+    images = torch.rand(4, 3, 50, 50)
     ours = lab.rgb_to_lab(images)
-    assert np.allclose(ours.movedim(1, -1).numpy(), rgb2lab(images.movedim(1, -1).numpy()), atol=2e-2)
+    assert np.abs(ours.movedim(1, -1).numpy() - rgb2lab(images.movedim(1, -1).numpy())).max() < 1e-3
     assert torch.allclose(lab.lab_to_rgb(ours), images, atol=1e-3)
 
 
@@ -74,6 +81,29 @@ def test_the_target_of_a_centre_has_the_known_weights() -> None:
     assert colour_classes()[index[0, 0]].tolist() == [0, 0]
     assert share[0].tolist() == pytest.approx([0.6488, 0.0878, 0.0878, 0.0878, 0.0878], abs=1e-4)
     assert float(-(share * share.log()).sum()) == pytest.approx(1.135, abs=1e-3)
+
+
+def test_targets_are_those_of_a_loop() -> None:
+    ab, classes = (60 * torch.randn(40, 2, dtype=torch.float64)).numpy(), colour_classes().double()
+    for neighbours in (5, 10):
+        index, share = soft_targets(torch.from_numpy(ab), classes, neighbours)
+        for row, (a, b) in enumerate(ab):
+            squared = [(a - x) ** 2 + (b - y) ** 2 for x, y in classes.tolist()]
+            nearest = sorted(range(313), key=lambda q, far=squared: far[q])[:neighbours]
+            weights = np.exp([-squared[q] / 50 for q in nearest])
+            assert index[row].tolist() == nearest
+            assert share[row].tolist() == pytest.approx((weights / weights.sum()).tolist(), abs=1e-9)
+        assert (share > 0).all()
+
+
+def test_a_rarer_class_never_weighs_less() -> None:
+    prior = torch.rand(313, dtype=torch.float64).pow(4)
+    prior[:30] = 0
+    prior /= prior.sum()
+    for uniform in (0.1, 0.5, 0.9):
+        falling = class_weights(prior, uniform)[prior.argsort()]
+        assert (falling.diff() <= 0).all()
+        assert falling[0] > falling[-1]
 
 
 def test_weights_average_to_one_and_their_ratio_is_bounded() -> None:
@@ -123,11 +153,39 @@ def test_input_is_grey_and_the_first_loss_is_the_weighted_logarithm(size: int) -
     assert method(views)["loss"].item() == pytest.approx(math.log(313), rel=1e-2)
 
 
+def test_a_zero_head_costs_the_logarithm_times_the_mean_weight() -> None:
+    """And nearly that before it is zero, in eval mode, where BatchNorm does not yet tell images apart."""
+    method, images = made(), smooth_images(6)
+    method.prepare(ImageStore.of([images.image(b) for b in range(6)]), torch.Generator())
+    torch.nn.init.zeros_(method.head[-1].bias)  # type: ignore[arg-type]
+    views = method.views(images, method.draw(6, torch.Generator().manual_seed(0), 0.0))
+    weight = method._targets(views["colours"])[2]
+    assert weight.std() > 0.1
+    expected = math.log(313) * weight.mean().item()
+    assert method.eval()(views)["loss"].item() == pytest.approx(expected, rel=0.1)
+    torch.nn.init.zeros_(method.head[-1].weight)  # type: ignore[arg-type]
+    assert method.train()(views)["loss"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def test_paper_and_code_differ_as_the_specification_says() -> None:
+    (paper, solver), (code, released) = PAPER_IMAGENET, CODE_IMAGENET
+    assert (paper.neighbours, code.neighbours) == (5, 10)
+    assert (paper.colour_mask, code.colour_mask) == (False, True)
+    assert code.temperature == pytest.approx(0.3837, abs=1e-4)
+    rates = [rate(step, 450, solver) for step in (0, 199, 200, 374, 375)]
+    assert rates == pytest.approx([3e-5, 3e-5, 1e-5, 1e-5, 3e-6], rel=0.06)
+    rates = [rate(step, 500, released) for step in (0, 224, 225, 449, 450)]
+    assert rates == pytest.approx([3e-5, 3e-5, 3e-6, 3e-6, 3e-7])
+
+
 def test_images_without_colour_teach_nothing() -> None:
     method = made()
     grey = torch.randint(256, (4, 1, 32, 32), dtype=torch.uint8).expand(4, 3, 32, 32)
     views = method.views(ImageBatch.of(grey.contiguous()), method.draw(4, torch.Generator(), 0.0))
-    assert method(views)["loss"].item() == 0
+    loss = method(views)["loss"]
+    loss.backward()
+    assert loss.item() == 0
+    assert all(p.grad is None or not p.grad.any() for p in method.parameters())
 
 
 def test_the_prior_comes_from_the_images_and_stays_in_the_checkpoint() -> None:

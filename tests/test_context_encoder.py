@@ -1,6 +1,7 @@
 """Context encoder: what is hidden stays hidden, the losses in closed form, its nets, its switches, its adversary."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from nolabel.errors import UsageError
 from nolabel.methods._inpainting import measures
 from nolabel.methods.base import DataInfo
 from nolabel.methods.context_encoder import (
+    CODE_PICTURES,
     PAPER_FEATURES,
     PAPER_PICTURES,
     ContextEncoder,
@@ -151,6 +153,19 @@ def test_closed_forms_of_the_reconstruction() -> None:
     )
 
 
+@pytest.mark.parametrize("mask", ["random_region", "random_block", "central"])
+def test_the_loss_of_a_zero_decoder_is_the_squared_pixel(mask: str) -> None:
+    """Pixels lie in [-1, 1]; before the last layer is zero the loss is nearly that, in eval mode."""
+    method = context_encoder(mask=mask, overlap=0)
+    views = views_of(method)
+    hidden = [(2 * image[:, where] - 1) for image, where in zip(views["images"], views["mask"], strict=True)]
+    expected = sum(pixels.square().mean().item() for pixels in hidden) / len(hidden)
+    assert method.eval()(views)["loss"].item() == pytest.approx(expected, rel=0.1)
+    for value in method.painter.decoder.last.parameters():
+        nn.init.zeros_(value)
+    assert method.train()(views)["loss"].item() == pytest.approx(expected, rel=1e-5)
+
+
 def test_the_loss_is_the_mean_over_images_however_large_their_masks() -> None:
     painted, target, mask = torch.rand(4, 3, 8, 8), torch.rand(4, 3, 8, 8), torch.zeros(4, 1, 8, 8)
     for b in range(4):
@@ -238,6 +253,7 @@ def test_paper_settings() -> None:
     assert (options.lambda_rec, options.lambda_adv, options.bottleneck) == (0.999, 0.001, "fc")
     assert (recipe.lr, recipe.lr * recipe.adversary_rate, recipe.momentum) == (2e-3, 2e-4, 0.5)
     assert PAPER_FEATURES[0].mask == "random_region"
+    assert (replace(options, overlap=4), recipe) == CODE_PICTURES
     pictures = ContextEncoder.recipe_for(
         ContextEncoderOptions(adversarial=True, g_lr_mult=4.0), DataInfo(1, 32)
     )

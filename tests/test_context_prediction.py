@@ -20,7 +20,7 @@ from nolabel.methods.context_prediction import (
     ContextPredictionOptions,
     project,
 )
-from small import seen_by_a_lens
+from small import TinyNet, seen_by_a_lens, update
 
 
 def made(size: int = 32, **options: object) -> ContextPrediction:
@@ -83,6 +83,14 @@ def test_patches_stay_inside_the_image(size: int, layout: str) -> None:
 def test_the_geometry_is_that_of_the_specification() -> None:
     found = [geometry_of(size) for size in (32, 64, 96, 128)]
     assert found == [(12, 5, 1), (12, 5, 1), (16, 8, 1), (24, 12, 2)]
+
+
+@pytest.mark.parametrize(
+    ("options", "known"), [({}, 0.0), ({"patch": 24}, 0.33), ({"pixelation_p": 1.0}, 1.0)]
+)
+def test_small_patches_are_not_shrunk(options: dict[str, object], known: float) -> None:
+    shrunk = drawn_of(made(96, layout="free", **options), 5_000)["pixelated"].float()
+    assert shrunk.mean().item() == pytest.approx(known, abs=0.02)
 
 
 def test_the_loss_of_a_zero_head_is_the_logarithm_of_eight() -> None:
@@ -307,3 +315,60 @@ def test_lines_that_go_on_tell_the_side_until_there_is_a_gap() -> None:
 
     assert solved(gap=0) > 0.9
     assert solved(jitter=1) < 0.5
+
+
+# Small nets that are trained on images without content (specification 2.10, T9, T10 and T13).
+
+
+def trained(method: ContextPrediction, images: Tensor, steps: int, blank: bool = False) -> float:
+    """Accuracy on the last quarter of the images (N, 3, 96, 96) after `steps` on the others, 64 images each.
+
+    `blank`: the first patch of every pair is black.
+    """
+    batch = ImageBatch.of((images * 255).round().byte())
+    known = 3 * len(images) // 4
+
+    def views(rows: Tensor, seed: int) -> dict[str, Tensor]:
+        found = method.views(batch.take(rows), drawn_of(method, len(rows), seed))
+        if blank:
+            found["patches"][0::2] = 0
+        return found
+
+    optimizer = torch.optim.AdamW(method.parameters(), 3e-3)
+    for step in range(steps):
+        update(method, optimizer, views(torch.randint(known, (64,)), step))
+    return method.eval().held_out(views(torch.arange(known, len(images)), steps))["accuracy"]
+
+
+def small(**options: object) -> ContextPrediction:
+    torch.manual_seed(0)
+    chosen = ContextPredictionOptions(layout="free", grids=4, head_hidden=64, **options)  # type: ignore[arg-type]
+    return ContextPrediction(TinyNet(), chosen, DataInfo(600, 96))
+
+
+@pytest.mark.slow
+def test_a_lens_is_learnt_until_channels_are_dropped() -> None:
+    images = seen_by_a_lens(800, 96)
+    error = math.sqrt(0.125 * 0.875 / 800)
+    assert trained(small(colour_mode="none"), images, 150) > 0.125 + 6 * error
+    assert trained(small(colour_mode="drop"), images, 150) == pytest.approx(0.125, abs=3 * error)
+
+
+@pytest.mark.slow
+def test_the_second_patch_alone_tells_its_place_and_no_more() -> None:
+    """Coordinates as colours: both patches name the place, the second alone as often as was computed (2.8)."""
+    y, x = torch.meshgrid(torch.linspace(0, 1, 96), torch.linspace(0, 1, 96), indexing="ij")
+    images = torch.stack([x, y, torch.zeros_like(x)]).expand(400, 3, 96, 96)
+    bare = {"colour_mode": "none", "patch_norm": False}
+    method = small(**bare)
+    accuracy = trained(method, images, 200)
+    anchor_blank_accuracy = trained(small(**bare), images, 200, blank=True)
+    assert anchor_blank_accuracy == pytest.approx(0.258, abs=0.05)
+    assert accuracy > anchor_blank_accuracy + 0.3
+    views = method.views(ImageBatch.of((images[:64] * 255).byte()), drawn_of(method, 64))
+    with torch.no_grad():
+        pairs = method.seen(views["patches"]).unflatten(0, (-1, 2)).flatten(1)
+        joint = method.head[:3](pairs)
+        shares = method.head[3](joint).softmax(1)
+    assert joint.var(0).mean() > 1e-4, "the joint layer collapsed"
+    assert -(shares * shares.log()).sum(1).mean() < 0.9 * math.log(8)

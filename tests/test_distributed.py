@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 import safetensors.torch
 import torch
+from lightning_fabric import Fabric
 
-from nolabel import catalog, distributed
+from nolabel import catalog, distributed, seeds
 from nolabel.api import pretrain
 from nolabel.encoders import base
 from nolabel.errors import DataError, RunError, UsageError
@@ -22,26 +23,39 @@ from nolabel.training.optim import build_optimizer
 from nolabel.training.progress import Progress
 from nolabel.training.step import ViewSource, train_step
 from nolabel.training.sync_batchnorm import synchronise
-from toys import Toy, fit_toy, toy_method, toy_run, toy_settings, toy_store
+from toys import Toy, ToyEncoder, fit_toy, toy_method, toy_run, toy_settings, toy_store
 
 RECIPE = Recipe(batch_size=8, optimizer="sgd", lr=0.05, momentum=0.9, weight_decay=1e-3)
 BATCH = 8
 
 
+NAMES = ("toy", *catalog.names("methods"))
+
+
 def method_called(name: str) -> Method:
-    """A method in float64 on images of 16 px, without dropout."""
+    """A method in float64 on images of 16 px, without dropout, prepared; the toy's encoder but for one."""
     store = toy_store()
     if name == "toy":
         return toy_method(store, dropout=0.0).double()
     torch.manual_seed(0)
     kind = catalog.load("methods", name, Method)
-    return kind(base.build("resnet10", 16), kind.Options(), DataInfo(len(store), 16)).double()
+    options, data = kind.Options(), DataInfo(len(store), 16)
+    encoder = base.build("resnet10", 16) if name == "simclr" else ToyEncoder()
+    method = kind(encoder, options, data)
+    method.prepare(store, seeds.generator(0, "prepare"))
+    return method.double()
 
 
-def three_steps(name: str, out: Path) -> None:
-    """Loss and gradients of the first of three steps, and the state after them, written by the first process."""
+def steps_of_each(folder: Path) -> None:
+    """`three_steps` of every method, one after another."""
     torch.set_num_threads(1)
     fabric = make_fabric("64-true")
+    for name in NAMES:
+        three_steps(fabric, name, folder / name)
+
+
+def three_steps(fabric: Fabric, name: str, out: Path) -> None:
+    """Loss and gradients of the first of three steps, and the state after them, written by the first process."""
     method = method_called(name)
     if fabric.world_size > 1:
         synchronise(method, fabric.device)
@@ -62,11 +76,18 @@ def three_steps(name: str, out: Path) -> None:
         safetensors.torch.save_file({k: v.contiguous() for k, v in found.items()}, out)
 
 
-@pytest.mark.parametrize("name", ["toy", "simclr", pytest.param("rotation", marks=pytest.mark.slow)])
-def test_two_processes_are_one(tmp_path: Path, name: str) -> None:
-    launch(three_steps, (name, tmp_path / "one"), 1)
-    launch(three_steps, (name, tmp_path / "two"), 2)
-    one, two = (safetensors.torch.load_file(tmp_path / count) for count in ("one", "two"))
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """What one process wrote of every method, and what two did."""
+    found = [tmp_path_factory.mktemp(f"processes-{count}-") for count in (1, 2)]
+    for count, folder in enumerate(found, 1):
+        launch(steps_of_each, (folder,), count)
+    return found
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_two_processes_are_one(folders: list[Path], name: str) -> None:
+    one, two = (safetensors.torch.load_file(folder / name) for folder in folders)
     assert one.keys() == two.keys()
     assert any(key.startswith("grad.") for key in one)
     for key, value in one.items():

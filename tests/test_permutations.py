@@ -23,6 +23,11 @@ def test_the_papers_rule_reaches_the_ceiling_of_the_mean() -> None:
     assert distances(permutation_set(9, 100, "mean")).mean() == pytest.approx(mean_ceiling(9, 100), abs=1e-3)
 
 
+@pytest.mark.slow
+def test_the_papers_thousand_orders_have_its_mean_distance() -> None:
+    assert distances(permutation_set(9, 1000, "mean")).mean() == pytest.approx(8.008, abs=1e-3)
+
+
 @pytest.mark.parametrize(
     ("count", "ceiling"), [(24, 8.3152), (64, 8.125), (72, 8.1127), (100, 8.08), (1000, 8.008)]
 )

@@ -1,16 +1,28 @@
 """SimCLR's further options: chunks of a batch, further operations, one branch alone, the optimizer's."""
 
 import copy
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+import nolabel
 from nolabel.errors import UsageError
+from nolabel.methods._simclr_head import projection_head
 from nolabel.methods.base import DataInfo, Recipe
-from nolabel.methods.simclr import SimCLR, SimCLROptions
+from nolabel.methods.simclr import (
+    CODE_CIFAR10,
+    CODE_IMAGENET,
+    PAPER_CIFAR10,
+    PAPER_IMAGENET,
+    SimCLR,
+    SimCLROptions,
+)
 from nolabel.training.optim import LARS, build_optimizer
+from nolabel.training.schedule import peak_rate
 from small import TinyNet, smooth_images
 
 FULL: dict[str, Any] = {"sizes": (1.0,), "size_changes": ()}
@@ -107,6 +119,16 @@ def test_compression_follows_the_distortions() -> None:
     assert apart.mean() < 0.05
 
 
+def test_no_evaluator_sees_z() -> None:
+    """Section 2.1: the head is thrown away. Nothing in `evaluation/` knows a method, and no encoder holds a head."""
+    for file in (Path(nolabel.__file__).parent / "evaluation").glob("*.py"):
+        assert "nolabel.methods" not in file.read_text(), file
+    method = made()
+    h, z = method.embed(torch.rand(8, 3, 16, 16))
+    assert h.shape[-1] == method.encoder.dim != z.shape[-1]
+    assert not set(method.encoder.parameters()) & set(method.head.parameters())
+
+
 def test_options_out_of_range_are_refused() -> None:
     for wrong in ({"grad_cache": -1}, {"extra_ops": ("cutmix",)}):
         with pytest.raises(UsageError, match="extra_ops of cutout"):
@@ -129,3 +151,15 @@ def test_a_recipe_reaches_its_optimizer() -> None:
     assert (lars.defaults["eta"], lars.defaults["clip"]) == (0.02, True)
     adam = build_optimizer(made(), Recipe(optimizer="adamw", beta2=0.99))
     assert adam.defaults["betas"] == (0.9, 0.99)
+
+
+def test_paper_and_code_differ_as_the_specification_says() -> None:
+    for (paper, solver), (code, released) in ((PAPER_IMAGENET, CODE_IMAGENET), (PAPER_CIFAR10, CODE_CIFAR10)):
+        assert replace(code, head="mlp2", loss_scale="mean", blur_scope="view") == paper
+        assert (code.head, code.loss_scale, code.blur_scope) == ("mlp3_bn", "sum_of_means", "batch")
+        assert (solver.weight_decay, released.weight_decay) == (1e-6, 1e-4)
+    assert peak_rate(CODE_IMAGENET[1]) == pytest.approx(4.8)
+    assert peak_rate(CODE_CIFAR10[1]) == pytest.approx(2.0)
+    code = CODE_CIFAR10[0]
+    head = projection_head(code.head, 512, code.head_hidden, code.head_out)  # of ResNet-18
+    assert sum(p.numel() for p in head.parameters()) == 592_000

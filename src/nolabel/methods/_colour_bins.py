@@ -28,6 +28,16 @@ def soft_targets(ab: Tensor, classes: Tensor, neighbours: int) -> tuple[Tensor, 
     return index, (-squared / (2 * SPREAD**2)).softmax(1)
 
 
+def masses(index: Tensor, share: Tensor, classes: int) -> Tensor:
+    """How much soft targets (N, K) give to each class in all: (classes,)."""
+    return torch.zeros(classes, device=share.device).scatter_add_(0, index.flatten(), share.flatten())
+
+
+def places(maps: Tensor) -> Tensor:
+    """(B, C, h, w) as (B h w, C)."""
+    return maps.movedim(1, -1).flatten(0, 2)
+
+
 def class_weights(prior: Tensor, uniform: float) -> Tensor:
     """Weights w of the classes (section 2.2, equation 4): 1 / ((1 - λ) p + λ / Q), scaled so that Σ p w = 1."""
     weights = 1 / ((1 - uniform) * prior + uniform / len(prior))

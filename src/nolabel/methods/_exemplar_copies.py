@@ -42,7 +42,7 @@ def draw(o: "ExemplarOptions", count: int, generator: torch.Generator) -> dict[s
         "turn": uniform(count, -o.turn, o.turn, generator) * math.pi / 180,
         "components": factor(o.contrast, 3),
         "power": factor(o.power, 2),
-        "factor": factor(1.4 if o.power > 1 else 1.0, 2),
+        "factor": factor(1.4, 2, least=0.7) if o.power > 1 else torch.ones(count, 2),
         "offset": uniform(2 * count, -0.1, 0.1, generator).view(count, 2) * (o.power > 1),
         "hue": uniform(count, -o.hue, o.hue, generator),
         **colour.draw_grey(count, generator, o.grey_p),

@@ -20,8 +20,8 @@ SOURCES = 10_000
 
 
 def room_of(side: int) -> int:
-    """Side in pixels of what is kept around a seed of `side` px."""
-    return math.ceil(ROOM * side)
+    """Side in pixels of what is kept around a seed of `side` px, which lies exactly in its middle."""
+    return side + 2 * math.ceil((ROOM - 1) * side / 2)
 
 
 def gradient_energy(images: Tensor, side: int) -> Tensor:

@@ -6,17 +6,20 @@ classes; rare colours weigh more, by the inverse of their smoothed frequency (se
 the annealed mean of the classes (section 2.3). `loss="regression"` is the lecture's simpler form: U and V from Y by
 squared error, which answers with greyish means; `ab_regression` is the paper's own comparison, of ab in Lab.
 
-The paper's values, as `PAPER_IMAGENET`: crops of 176 px, targets at a quarter of that, five classes a target, lambda
-1/2, T 0.38, Adam 3e-5 with beta 2 of 0.99, decay 1e-3, 40 images; its own net is `--encoder colorization_net`, which
-brings its own head. Not built: its k-means initialisation; other grids of classes; a first convolution of one channel
-or of Lab with ab at zero (an encoder takes RGB: the lightness stands in all three channels).
+The paper's values, as `PAPER_IMAGENET`: 176 px, targets at a quarter of that, five classes a target, lambda 1/2,
+T 0.38, Adam 3e-5 with beta 2 of 0.99, decay 1e-3, 40 images; its own net is `--encoder colorization_net`, which brings
+its own head. The released code (`CODE_IMAGENET`) has ten classes a target, leaves out images without colour, and drops
+its rate at other steps. Different here: crops are half to all of the area and change aspect, where the paper cuts 176
+of 256 px (47 %), because the store keeps 1.25 times the size; and lambda's uniform share is over all classes, in the
+code over those that occur. Not built: its k-means initialisation; other grids of classes; a first convolution of one
+channel or of Lab with ab at zero (an encoder takes RGB: the lightness stands in all three channels).
 
 The scaled defaults (ours) are for minutes on a processor: a thin head on the last map (specification 4.8), which
 starts from the frequencies of the classes, AdamW with a cosine. Before transfer the first convolution's three slices
 are set to their mean, so that it sees what it was trained on: brightness.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import torch
@@ -26,7 +29,15 @@ from torch import Tensor
 from nolabel.data.batch import ImageBatch
 from nolabel.encoders.base import Encoder, evaluating
 from nolabel.encoders.colorization_net import colour_head
-from nolabel.methods._colour_bins import annealed_mean, class_weights, colour_classes, errors, soft_targets
+from nolabel.methods._colour_bins import (
+    annealed_mean,
+    class_weights,
+    colour_classes,
+    errors,
+    masses,
+    places,
+    soft_targets,
+)
 from nolabel.methods._colouring import Space, joined
 from nolabel.methods._picture_grid import picture_grid
 from nolabel.methods.base import DataInfo, Method, Recipe
@@ -54,7 +65,7 @@ class ColorizationOptions:
     loss: Literal["classification", "regression", "ab_regression"] = "classification"
     """313 classes of ab, or by squared error U and V (the lecture's form), or a and b (the paper's comparison)"""
     neighbours: int = 5
-    """classes that a target is spread over (paper 5, released code 10)"""
+    """K, nearest classes that a target is spread over (paper 5, released code 10)"""
     rebalance: float = 0.5
     """lambda, the uniform share in the frequencies by whose inverse classes weigh; 1: all weigh the same"""
     temperature: float = 0.38
@@ -72,11 +83,16 @@ class ColorizationOptions:
 
 
 PAPER_IMAGENET = (
-    ColorizationOptions(subsample="point"),
+    ColorizationOptions(colour_mask=False, subsample="point"),
     Recipe(batch_size=40, optimizer="adamw", lr=3e-5, beta2=0.99, weight_decay=1e-3, schedule="step", warmup=0.0,
-           drops=(0.45, 0.9), epochs=15.0),
+           drops=(200 / 450, 375 / 450), drop_factor=10**0.5, epochs=14.0),
 )  # fmt: skip
-"""section 3 and the released solver; at 176 px"""
+"""section 3, at 176 px: 450,000 steps, the rate 1e-5 after 200,000 and 3e-6 after 375,000"""
+CODE_IMAGENET = (
+    replace(PAPER_IMAGENET[0], neighbours=10, temperature=1 / 2.606, colour_mask=True),
+    replace(PAPER_IMAGENET[1], drops=(0.45, 0.9), drop_factor=10.0, epochs=15.0),
+)
+"""the released training layer and solver: 500,000 steps, the rate divided by 10 every 225,000"""
 
 
 def colorization_loss(logits: Tensor, index: Tensor, share: Tensor, weight: Tensor) -> Tensor:
@@ -86,11 +102,6 @@ def colorization_loss(logits: Tensor, index: Tensor, share: Tensor, weight: Tens
     """
     exact = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(1)
     return -(weight * (share * exact.gather(1, index)).sum(1)).mean()
-
-
-def _places(maps: Tensor) -> Tensor:
-    """(B, C, h, w) as (B h w, C)."""
-    return maps.movedim(1, -1).flatten(0, 2)
 
 
 class Colorization(Method):
@@ -117,6 +128,7 @@ class Colorization(Method):
         self.register_buffer("weights", torch.ones(len(classes)))
         self.register_buffer("unit", torch.tensor(UNITS[options.loss]).view(2, 1, 1), persistent=False)
         self.bins = options.loss == "classification"
+        self.space: Space = "yuv" if options.loss == "regression" else "lab"
         outputs = len(classes) if self.bins else 2
         self.head = colour_head(encoder, data.size, self.target, outputs)
 
@@ -130,10 +142,8 @@ class Colorization(Method):
         prior = torch.zeros(len(self.classes))
         for rows in order.split(250):
             ab = self._coarse(rgb_to_lab(plain.whole(store.batch(rows), self.data.size))[:, 1:]).cpu()
-            index, share = soft_targets(
-                ab.movedim(1, -1).reshape(-1, 2), self.classes.cpu(), self.options.neighbours
-            )
-            prior.scatter_add_(0, index.flatten(), share.flatten())
+            found = soft_targets(places(ab), self.classes.cpu(), self.options.neighbours)
+            prior += masses(*found, len(prior))
         prior /= prior.sum()
         self.weights.copy_(class_weights(prior, self.options.rebalance))
         if self.bins:
@@ -178,7 +188,7 @@ class Colorization(Method):
         answer, colours = self.answer(views["grey"]), views["colours"]
         if not self.bins:
             return {"loss": F.mse_loss(answer.float(), colours)}
-        return {"loss": colorization_loss(_places(answer), *self._targets(colours))}
+        return {"loss": colorization_loss(places(answer), *self._targets(colours))}
 
     def _targets(self, colours: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Soft targets and weights of all places; an image without colour weighs nothing."""
@@ -200,23 +210,20 @@ class Colorization(Method):
         answer, colours = self.answer(views["grey"]).float(), views["colours"]
         if not self.bins:
             mean = colours.mean((0, 2, 3), keepdim=True).expand_as(colours)
-            found = {
-                "loss": F.mse_loss(answer, colours).item(),
-                "constant_loss": F.mse_loss(mean, colours).item(),
-            }
+            losses = {"loss": answer, "constant_loss": mean}
+            found = {name: F.mse_loss(guess, colours).item() for name, guess in losses.items()}
             if self.space == "lab":
-                found |= errors(_places(answer * self.unit), _places(colours * self.unit), self.classes)
+                found |= errors(places(answer * self.unit), places(colours * self.unit), self.classes)
             return found
-        logits = _places(answer)
+        logits = places(answer)
         index, share, weight = self._targets(colours)
-        mass = torch.zeros(len(self.classes), device=share.device)
-        mass.scatter_add_(0, index.flatten(), (share * weight[:, None]).flatten())
+        mass = masses(index, share * weight[:, None], len(self.classes))
         constant = (mass / mass.sum().clamp_min(1e-12)).clamp_min(1e-12).log().expand(len(index), -1)
         ab = annealed_mean(logits, self.classes, self.options.temperature)
         return {
             "loss": colorization_loss(logits, index, share, weight).item(),
             "constant_loss": colorization_loss(constant, index, share, weight).item(),
-            **errors(ab, _places(colours), self.classes),
+            **errors(ab, places(colours), self.classes),
         }
 
     @torch.no_grad()
@@ -226,11 +233,6 @@ class Colorization(Method):
         weight.copy_(weight.mean(1, keepdim=True).expand_as(weight))
         encoder.mean.fill_(0.5)
         encoder.std.fill_(0.25)
-
-    @property
-    def space(self) -> Space:
-        """Where `colours` lie: ab, or U and V."""
-        return "yuv" if self.options.loss == "regression" else "lab"
 
     @torch.no_grad()
     def colours(self, rgb: Tensor, temperature: float | None = None) -> Tensor:
@@ -242,7 +244,7 @@ class Colorization(Method):
         if not self.bins:
             return answer * self.unit
         chosen = self.options.temperature if temperature is None else temperature
-        ab = annealed_mean(_places(answer), self.classes, chosen)
+        ab = annealed_mean(places(answer), self.classes, chosen)
         return ab.unflatten(0, (len(rgb), *answer.shape[-2:])).movedim(-1, 1)
 
     @torch.no_grad()
@@ -254,6 +256,5 @@ class Colorization(Method):
         if trained:
             with evaluating(self):
                 columns["its colours"] = joined(rgb, self.colours(rgb), self.space)
-        return picture_grid(
-            columns | {"the truth": rgb}, "Colorization: which colours did the image have?", 2.4
-        )
+        title = "Colorization: which colours did the image have?"
+        return picture_grid(columns | {"the truth": rgb}, title, 2.4)

@@ -56,8 +56,8 @@ class ContextPredictionOptions:
     """whether each patch loses its mean"""
     patch_contrast: bool = True
     """`patch_norm`: and its contrast (code), or the mean alone (paper)"""
-    pixelation_p: float = 0.33
-    """probability that a patch is shrunk and enlarged, which removes traces of resampling"""
+    pixelation_p: float = -1.0
+    """probability that a patch is shrunk and enlarged, against traces of resampling; -1: 0.33 from 24 px up, else 0"""
     layout: Literal["grid", "free", "centre"] = "grid"
     """neighbours on a grid at a random place, one pair anywhere, or those around the middle, which tells the place"""
     grids: int = 1
@@ -125,6 +125,8 @@ class ContextPrediction(Method):
         super().__init__(encoder, options, data)
         self.side, self.gap, self.shift = geometry_of(data.size, options.patch, options.gap, options.jitter)
         self.enlarge = options.enlarge or (1.73 if data.size <= 32 else 1.0)
+        usual = 0.33 if self.side >= 24 else 0.0
+        self.pixelation_p = usual if options.pixelation_p < 0 else options.pixelation_p
         pooled = options.head == "pooled"
         wide = options.head_hidden
         self.branch = nn.Sequential() if pooled else _late_fusion.twin(encoder, self.side, wide)
@@ -141,13 +143,15 @@ class ContextPrediction(Method):
         share = torch.rand((), generator=generator).item()
         size = round(self.data.size * (low + (max(self.enlarge, low) - low) * share))
         placed = _places.draw(o.layout, n, o.grids, size, (self.side, self.gap, self.shift), generator)
-        return placed | _patches.draw(n, placed["at"].shape[1], generator, o.pixelation_p, o.flip_p)
+        return placed | _patches.draw(n, placed["at"].shape[1], generator, self.pixelation_p, o.flip_p)
 
     def views(self, images: ImageBatch, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
         """`patches` (B m, 3, p, p), those of an image adjacent, and `labels` (B, P) of its pairs."""
         whole = geometry.flip(plain.whole(images, int(drawn["size"])), drawn)
         parts = tiles.cut(whole, drawn["at"][..., 0], drawn["at"][..., 1], self.side).flatten(0, 1)
-        parts = self._recoloured(_patches.pixelated(parts, drawn), drawn)
+        if self.pixelation_p:
+            parts = _patches.pixelated(parts, drawn)
+        parts = self._recoloured(parts, drawn)
         labels = drawn["labels"] if "labels" in drawn else self._pairs(drawn["at"].shape[1])[2]
         return {"patches": self._normalised(parts), "labels": labels.to(parts.device).expand(images.size, -1)}
 

@@ -228,7 +228,8 @@ def geometry_of(options: JigsawOptions, size: int) -> tuple[int, int, int, int]:
     Raises UsageError where tiles are larger than their cells, or too small for any encoder.
     """
     grid = options.grid or (2 if size <= 32 else 3)
-    cell = size // grid
+    moving = grid == 3 and size <= 128  # so that the window has room at 96 px too (specification 3.9)
+    cell = (size - moving) // grid
     tile = options.tile or 4 * round(0.76 * cell / 4) if options.gap else cell
     if tile > cell:
         raise UsageError(f"Jigsaw tiles of {tile} px do not fit cells of {cell} px: choose a smaller --tile.")
