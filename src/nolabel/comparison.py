@@ -9,16 +9,16 @@ from typing import Any
 
 from nolabel import api, catalog
 from nolabel.data.store import ImageStore
-from nolabel.errors import UsageError
+from nolabel.errors import DataError, UsageError
 from nolabel.evaluation import baselines as known
-from nolabel.evaluation._split import check_labels
+from nolabel.evaluation._split import hold_out
 from nolabel.evaluation.compare import liken, measure, pair_up
 from nolabel.methods.base import Method
 from nolabel.report.comparison import compared
 from nolabel.report.page import write_comparison, write_report
 from nolabel.report.records import read_record
 from nolabel.runs import make_folder, read_description, status_of, write_atomically
-from nolabel.training.begin import LARGEST_DEFAULT_SIZE
+from nolabel.training.begin import open_images
 
 SETTINGS = "compare.json"
 
@@ -49,19 +49,22 @@ def compare(
     size: int | None = None, labels: Path | None = None, seed: int = 0, out: str | Path | None = None,
     pretrain: Callable[..., Any] = api.pretrain, say: Callable[[str], object] = lambda text: None,
     counting: Callable[[str], AbstractContextManager[Callable[[int, int], None]]] = _no_bar,
+    illustrate: Callable[[Path, ImageStore], object] = lambda folder, images: None,
 ) -> Comparison:  # fmt: skip
     """Pretrain several methods for equal minutes on labelled images, measure them, and say which to take.
 
-    Called again with the same `out` it goes on where it stopped; methods may be added.
+    Called again with the same `out` it goes on where it stopped; methods may be added. Where the images have no
+    test split, a stratified fifth of them is held out of pretraining as well.
 
     Args:
-        data: labelled images, as for `pretrain`.
+        data: labelled images, a source as for `pretrain`.
         minutes: of training for each method.
         methods: names or files; None: all.
         protocols, baselines, labels, seed: as for `evaluate`. encoder, size: as for `pretrain`.
         out: folder of the comparison; None: `runs/compare-NAME`.
         pretrain: called as `nolabel.pretrain` for each method.
         say: told in a line what is done. counting: of a text, a context whose calls with (done, in all) move a bar.
+        illustrate: called with the first run's folder and the images before the report is written.
 
     Raises:
         UsageError: an unknown method, a folder with another comparison, or no method can train the encoder.
@@ -69,15 +72,15 @@ def compare(
     """
     names = _checked(methods or catalog.names("methods"), baselines)
     folder = Path(out) if out else Path("runs") / f"compare-{Path(data).stem}"
-    check_labels(data, size or LARGEST_DEFAULT_SIZE, labels, seed)
+    images = hold_out(open_images(data, size, labels)[0], seed)
     settings = {"data": data, "minutes": minutes, "encoder": encoder, "size": size, "seed": seed}
     _same_settings(folder, settings | {"labels": None if labels is None else str(labels)})
     left_out: dict[str, str] = {}
-    say(_plan(folder, names, minutes))
+    say(_plan(folder, names, minutes, images))
     for name in names:
         say(f"\n--- {name.replace('_', ' ')} ---")
         try:
-            _trained(folder / Path(name).stem, say, pretrain, method=name, data=data, minutes=minutes,
+            _trained(folder / Path(name).stem, say, pretrain, method=name, data=images, minutes=minutes,
                      encoder=encoder, size=size, labels=labels, seed=seed)  # fmt: skip
         except UsageError as error:
             left_out[name] = str(error)
@@ -87,15 +90,14 @@ def compare(
         raise UsageError(
             "None of the methods can train this encoder at this size: choose another --size or --encoder."
         )
-    side = read_description(runs[0])["data"]["opened_at"]
-    store = ImageStore.open(data, size=side, labels=labels)
     for place in runs:
         # Random weights start as each method does; what does not hang on the encoder is measured once.
         own = tuple(one for one in baselines if one in known.OF_ITS_ARCHITECTURE or place is runs[0])
         with counting(f"Measuring {place.name}") as bar:
-            _measured(place, store, bar, protocols=protocols, baselines=own, seed=seed)
-    pair_up(runs, store, seed)
-    liken(runs, store, seed)
+            _measured(place, images, bar, protocols=protocols, baselines=own, seed=seed)
+    pair_up(runs, images, seed)
+    liken(runs, images, seed)
+    illustrate(runs[0], images)
     for place in runs:
         write_report(place)
     page = write_comparison(runs, folder / "report.html")
@@ -113,12 +115,17 @@ def _checked(methods: Sequence[str], baselines: Sequence[str]) -> list[str]:
     return names
 
 
-def _plan(folder: Path, names: Sequence[str], minutes: float) -> str:
-    """How long it will take, and that it may be stopped."""
+def _plan(folder: Path, names: Sequence[str], minutes: float, images: ImageStore) -> str:
+    """How long it will take, that it may be stopped, and which images are kept from training."""
     todo = sum(status_of(folder / Path(name).stem) != "finished" for name in names)
     return (
         f"To train: {todo} of {len(names)} methods, {minutes:g} minutes each ({todo * minutes:g} in all), and then "
         f"a few minutes each to measure. Stop it when you like: the same command goes on."
+        + (
+            f"\nThere is no test split, so of the images {images.divided}, of pretraining too."
+            if images.divided
+            else ""
+        )
     )
 
 
@@ -127,15 +134,18 @@ def _trained(
     say: Callable[[str], object],
     pretrain: Callable[..., Any],
     *,
+    data: ImageStore,
     minutes: float,
     **settings: Any,
 ) -> None:
-    """A finished run in `place`: begun, gone on with, or there already."""
+    """A finished run in `place`: begun, gone on with, or there already; DataError where that saw other images."""
     status = status_of(place)
     if status is None:
-        pretrain(out=place, minutes=minutes, **settings)
+        pretrain(data=data, out=place, minutes=minutes, **settings)
     elif status != "finished":
-        pretrain(out=place, resume=True, **settings)
+        pretrain(data=data, out=place, resume=True, **settings)
+    elif read_description(place)["data"]["fingerprint"] != data.fingerprint:
+        raise DataError(f"The run in {place} was trained on other images than these: choose another --out.")
     else:
         say("trained already")
 

@@ -10,10 +10,14 @@ from torch import Tensor
 from nolabel.cli._vectors import vectors
 from nolabel.data.batch import ImageBatch
 from nolabel.data.store import ImageStore
+from nolabel.encoders._io import load_encoder
 from nolabel.encoders.base import Encoder
+from nolabel.evaluation._untrained import untrained
 from nolabel.methods.base import Method
 from nolabel.report import figures, pictures
+from nolabel.runs import read_description
 from nolabel.seeds import generator
+from nolabel.training.work import training_images
 from nolabel.views import plain
 
 ROWS = 5
@@ -47,6 +51,17 @@ def draw_all(
         pictures.save_panel(folder, panel(method, unseen.batch(asked), seed))
     pictures.save_filters(folder, encoder.stem.weight.detach().numpy())
     pictures.save_retrieval(folder, retrieval(encoder, method.data.size, held_out, train, seed))
+
+
+def draw_untrained(folder: Path, images: ImageStore) -> None:
+    """Write what random weights of the network in `folder`, a run on `images`, find; where it is not there yet."""
+    if (folder / pictures.FOLDER / pictures.UNTRAINED).is_file():
+        return
+    info = read_description(folder)
+    train, held_out = training_images(images, info["seed"])
+    start = untrained(load_encoder(folder), train, torch.arange(len(train)), info["size"], info["seed"])
+    found = retrieval(start, info["size"], held_out, train, info["seed"])
+    pictures.save_retrieval(folder, found, pictures.UNTRAINED)
 
 
 def view_sheet(method: Method, images: ImageBatch, seed: int) -> pictures.ViewSheet | None:

@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from nolabel import catalog, comparison
-from nolabel.cli import _screen
+from nolabel.cli import _pictures, _screen
 from nolabel.cli._pretrain import train
 from nolabel.cli._shared import Shared
 from nolabel.cli.evaluate import LISTED
@@ -36,6 +36,7 @@ def compare(
         data, minutes=minutes, methods=methods, protocols=protocols, baselines=baselines, encoder=encoder, size=size,
         labels=labels, seed=seed, out=out, say=_screen.line, counting=_screen.counting,
         pretrain=lambda method, data, **settings: train(method, data, None, Shared(**settings)),
+        illustrate=_pictures.draw_untrained,
     )  # fmt: skip
     _screen.line(f"\n{found.title}. {' '.join(found.sentences)}")
     _screen.line(f"\nLook at {found.report}: open it in a browser.")

@@ -6,17 +6,16 @@ from typing import Annotated
 
 from cyclopts import Parameter
 
-from nolabel.cli import _screen
+from nolabel.cli import _pictures, _screen
 from nolabel.cli._pretrain import train
 from nolabel.cli._shared import Shared
 from nolabel.cli.evaluate import measure
 from nolabel.data.demo import demo_store
-from nolabel.data.store import ImageStore
 from nolabel.errors import DataError
-from nolabel.evaluation._split import divide
+from nolabel.evaluation._split import hold_out
 from nolabel.report.page import write_comparison, write_report
 from nolabel.runs import new_folder
-from nolabel.training.begin import LARGEST_DEFAULT_SIZE
+from nolabel.training.begin import open_images
 
 MINUTES = 1.0
 VALUES = 1024
@@ -53,39 +52,31 @@ def demo(
     the encoders are worth beside random features, raw pixels and a colour histogram.
     """
     folder = new_folder(out, "demo", data)
-    store: str | ImageStore = demo_store() if data is None else data
-    measured = store if isinstance(store, ImageStore) else ImageStore.open(store, size=LARGEST_DEFAULT_SIZE)
-    trouble = _trouble(measured)
-    if trouble:
+    images, trouble = demo_store() if data is None else open_images(data, size=None)[0], None
+    try:
+        if bool((images.labels >= 0).any()):
+            images = hold_out(images, seed=0)
+    except DataError as error:
+        trouble = str(error)
         _screen.line(f"The encoders will be trained, but not measured: {trouble}")
     for part in PARTS:
         _screen.line(f"\n--- {part.method}: {part.idea} ({minutes:g} min of training) ---")
-        train(part.method, store, None, Shared(minutes=minutes, out=folder / part.method))
+        train(part.method, images, None, Shared(minutes=minutes, out=folder / part.method))
     for part in PARTS:
         if not trouble:
             _screen.line(f"\n--- what {part.method} has learnt ---")
             measure(
                 folder / part.method,
-                measured,
+                images,
                 protocols=("linear", "knn"),
                 baselines=part.baselines,
                 values=VALUES,
             )
         write_report(folder / part.method)
+    _pictures.draw_untrained(folder / PARTS[0].method, images)
     page = write_comparison([folder / part.method for part in PARTS], folder / "report.html")
     _screen.line(f"\nLook at {page}: open it in a browser.")
     if data is None:
         _screen.line(
             "Your own images: nolabel demo --data PATH; for longer: nolabel pretrain simclr PATH --minutes 10"
         )
-
-
-def _trouble(store: ImageStore) -> str | None:
-    """Why the labels allow no measurement; None where they do, or where there are none at all."""
-    if not bool((store.labels >= 0).any()):
-        return None
-    try:
-        divide(store, seed=0)
-    except DataError as error:
-        return str(error)
-    return None

@@ -62,8 +62,10 @@ class ImageStore:
     """shorter sides beyond this were shrunk to it"""
     found: str = ""
     """sizes and modes of the files, in words; empty for a sub-store"""
+    divided: str = ""
+    """how a test split was made where the source has none, in words"""
     entry: Path | None = None
-    """the cache entry that `pixels` is mapped from"""
+    """the cache entry that all the rest can be read from again; None: there is none"""
     positions: Tensor | None = None
     """int64 (N,), place of each image in the entry; None: all, in order"""
     device: torch.device = CPU

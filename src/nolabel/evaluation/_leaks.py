@@ -10,7 +10,7 @@ from nolabel.data.store import ImageStore
 from nolabel.encoders.base import Encoder
 from nolabel.errors import NolabelError
 from nolabel.evaluation import leakage
-from nolabel.evaluation._split import Division
+from nolabel.evaluation._split import Division, hold_out
 from nolabel.evaluation.base import Result
 
 PROTOCOL = "leakage"
@@ -46,12 +46,19 @@ def pretraining_images(source: Path, store: ImageStore) -> ImageStore | None:
     folder = source if source.is_dir() else source.parent
     if not (folder / runs.DESCRIPTION).is_file():
         return None
-    about = runs.read_description(folder).get("data") or {}
+    info = runs.read_description(folder)
+    about = info.get("data") or {}
     held_out = "test" in store.split_names
     if about.get("fingerprint") == store.fingerprint:
         return None if held_out else store
     try:
-        images = ImageStore.open(about["source"], size=about["opened_at"])
+        if about.get("divided"):
+            named = Path(about["labels"]) if about["labels"] else None
+            images = hold_out(
+                ImageStore.open(about["source"], size=about["opened_at"], labels=named), info["seed"]
+            )
+        else:
+            images = ImageStore.open(about["source"], size=about["opened_at"])
     except (NolabelError, KeyError):
         return None
     return images.split("train") if "train" in images.split_names else images

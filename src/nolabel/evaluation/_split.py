@@ -1,6 +1,7 @@
 """Which images a protocol fits on and which it is tested on; the checks that labels must pass."""
 
-from dataclasses import dataclass
+import hashlib
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -40,7 +41,7 @@ def divide(store: ImageStore, seed: int) -> Division:
         )
     if "test" in store.split_names:
         held = store.splits == store.split_names.index("test")
-        text = "train and test as the data have them"
+        text = store.divided or "train and test as the data have them"
     else:
         counts = torch.bincount(labels[labelled], minlength=len(store.class_names))
         for c in (counts == 1).nonzero()[:, 0].tolist():
@@ -50,10 +51,34 @@ def divide(store: ImageStore, seed: int) -> Division:
             )
         held = torch.zeros(len(store), dtype=torch.bool)
         held[labelled] = held_out(labels[labelled], TEST_SHARE, generator(seed, "evaluate", "test"))
-        text = f"a stratified {TEST_SHARE:.0%} held out for the test with seed {seed}"
+        text = _held_out_in_words(seed)
     train, test = (labelled & ~held).nonzero()[:, 0], (labelled & held).nonzero()[:, 0]
     _check(store, train, test)
     return Division(train, test, text + (f"; {missing:,} images without a label left out" if missing else ""))
+
+
+def hold_out(store: ImageStore, seed: int) -> ImageStore:
+    """The store itself where it has a test split; else with the fifth that `divide` holds out as its test split.
+
+    For training that must not see the images it is measured on; images without a label stay in training. Errors
+    as `divide`.
+    """
+    division = divide(store, seed)
+    if "test" in store.split_names:
+        return store
+    splits = torch.zeros(len(store), dtype=torch.int64)
+    splits[division.test] = 1
+    chosen = hashlib.sha256(
+        f"{store.fingerprint} without a test of".encode() + division.test.numpy().tobytes()
+    )
+    return replace(
+        store, splits=splits, split_names=("train", "test"), divided=_held_out_in_words(seed),
+        fingerprint=chosen.hexdigest(), entry=None,
+    )  # fmt: skip
+
+
+def _held_out_in_words(seed: int) -> str:
+    return f"a stratified {TEST_SHARE:.0%} held out for the test with seed {seed}"
 
 
 def check_labels(data: str, size: int, labels: Path | None, seed: int) -> None:

@@ -91,9 +91,14 @@ def _group(entries: Sequence[Entry]) -> Markup:
         if measured:
             metrics = [metric for metric in METRICS_IN_WORDS if metric in measured]
             body += _chart(entries, protocol, metrics[0]) + _table(entries, protocol, metrics)
-        else:
+        if any(row.protocol == protocol and not _is_accuracy(row) for row in rows):
             body += _measures(entries, protocol)
     return body
+
+
+def _is_accuracy(row: Row) -> bool:
+    """Whether it is an accuracy, or a difference of two."""
+    return row.is_share or row.metric.endswith(DIFFERENCE)
 
 
 def _ranked(entries: Sequence[Entry], protocol: str, metric: str) -> list[tuple[Entry, Row]]:
@@ -172,7 +177,7 @@ def _against(entry: Entry, row: Row) -> dict[str, str]:
 
 def _measures(entries: Sequence[Entry], protocol: str) -> Markup:
     rows = [row for entry in entries for row in entry.rows if row.protocol == protocol]
-    metrics = dict.fromkeys((row.metric, row.against) for row in rows if not row.metric.endswith(DIFFERENCE))
+    metrics = dict.fromkeys((row.metric, row.against) for row in rows if not _is_accuracy(row))
     lines = []
     for entry in entries:
         own = {(row.metric, row.against): row for row in entry.rows if row.protocol == protocol}

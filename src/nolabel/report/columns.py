@@ -22,8 +22,17 @@ NEAREST = 4
 CAPTION = (
     "One test image, and under the name of each method the four training images whose features are most similar to "
     "its own, most similar first. Green frame: same class as the query. The query is the first on which the methods "
-    "differ in what they find."
+    "differ in what they find. "
 )
+LECTURE = (
+    "The lecture's figure has three columns that this one has not: AlexNet trained with labels, Jigsaw with its "
+    "defences against colour off, and tracking in video, of which there is none here. A comparison trains neither of "
+    "the first two; nolabel search --beside puts any encoders side by side."
+)
+UNTRAINED = "random weights"
+"""the column of the first method's network before training"""
+MOST_ON_A_PHONE = 3
+"""columns that a narrow screen shows without sliding"""
 
 
 def columns_figure(
@@ -68,14 +77,17 @@ def _show(axes: "Axes", picture: np.ndarray) -> None:
 
 
 def columns(records: Sequence[Record], thumbnails: bool = True, key: str = "columns") -> Markup:
-    """The figure for several runs that looked up the same query; nothing where they did not."""
-    found = _looked_up(records) if thumbnails else {}
+    """The figure for several runs that looked up the same query, random weights last; nothing where they did not."""
+    found = _looked_up(records, pictures.RETRIEVAL) if thumbnails else {}
     if len(found) < 2:
         return Markup()
     first = next(iter(found.values()))
-    right = {name: _right(one) for name, one in found.items()}
-    differ = [len({row[q] for row in right.values()}) > 1 for q in range(len(first.queries))]
+    differ = [len(set(rows)) > 1 for rows in zip(*map(_right, found.values()), strict=True)]
     query = differ.index(True) if any(differ) else 0
+    for before in _looked_up(records, pictures.UNTRAINED).values():
+        if np.array_equal(before.queries, first.queries):
+            found.setdefault(UNTRAINED, before)
+    right = {name: _right(one) for name, one in found.items()}
     figure = columns_figure(
         first.queries[query],
         {name: list(one.matches[query][:NEAREST]) for name, one in found.items()},
@@ -83,21 +95,16 @@ def columns(records: Sequence[Record], thumbnails: bool = True, key: str = "colu
         name=first.query_labels[query],
     )
     uri = figures.bytes_uri(figures.svg_bytes(figure), "image/svg+xml")
-    width = 150 * (len(found) + 1)
-    return part(
-        "section",
-        key,
-        "What each method finds alike",
-        part("picture", uri, "Query and matches", CAPTION, False, width, ()),
-    )
+    shown = part("panel", uri, "Query and matches", CAPTION + LECTURE, len(found) > MOST_ON_A_PHONE)
+    return part("section", key, "What each method finds alike", shown)
 
 
-def _looked_up(records: Sequence[Record]) -> dict[str, pictures.Retrieval]:
+def _looked_up(records: Sequence[Record], name: str) -> dict[str, pictures.Retrieval]:
     """Method -> what it found, of the runs whose queries are those of the first."""
     found: dict[str, pictures.Retrieval] = {}
     for record in records:
         try:
-            held = pictures.load_retrieval(record.folder)
+            held = pictures.load_retrieval(record.folder, name)
         except FileFormatError:
             continue
         if held is not None and all(np.array_equal(held.queries, one.queries) for one in found.values()):

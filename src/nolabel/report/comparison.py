@@ -1,136 +1,238 @@
 """What a comparison of methods on one set of images says, in sentences a person can act on."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
-from nolabel.report._text import interval, listed, number, percent, points
-from nolabel.report.records import BASELINES, Record, Row, find
+from nolabel.report._text import MINUS, SPACE, count, listed, percent, points
+from nolabel.report.records import (
+    BASELINES,
+    SUPERVISED,
+    UNTRAINED,
+    Record,
+    Row,
+    find,
+    labels_in_words,
+    leaks,
+    measured_on,
+    pooled,
+)
 from nolabel.report.verdict import (
     READERS,
-    SIGNIFICANT,
     Gain,
     Verdict,
-    bought,
     by_neighbours,
+    gain_over,
     main_row,
-    paired_difference,
+    otherwise_trained,
+    together,
     untrained_row,
 )
+
+FEW_LABELS = {"linear": "a linear probe", "finetune": "fine-tuning"}
+"""what reads the encoder with few labels; rows are called `linear@1%`"""
+SAVED_AGAINST = {
+    SUPERVISED: "the same network trained from scratch",
+    UNTRAINED: "random weights of the same network",
+}
+"""what labels are saved against, the one to tell first"""
+COSTLY = {"few_labels": "the gain with few labels", "label_efficiency": "how many labels it saves"}
+"""protocols that a comparison measures where it is asked to, and what they tell"""
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One method of the comparison."""
+
+    record: Record
+    """with the baselines that all runs share"""
+    row: Row
+    """its accuracy under the main protocol"""
+    gain: Gain | None
+    """over random weights; None where they were not measured"""
+
+    @property
+    def name(self) -> str:
+        return self.record.method_in_words
+
+    @property
+    def validation(self) -> float | None:
+        """Accuracy on the part of the training images that choices were made on; None where there was none."""
+        value = self.row.chosen.get("validation")
+        return None if value is None else float(value)
 
 
 def compared(records: Sequence[Record]) -> Verdict:
     """The verdict over the runs of one comparison: the best, what is within noise of it, what does not help.
 
-    Runs are ranked by the main protocol (linear where it was measured), and called better or worse only where a
-    paired test on the same test images has p < 0.05.
+    Runs are ranked by the main protocol (linear where it was measured) on its validation part, so that the test
+    images do not choose the run whose gain is then quoted on them; the best is the first that is shown to help.
+    Better and worse mean p < 0.05 in a paired test on the same test images, after Holm's correction for the
+    number of methods. Of several sets of images the first is judged.
     """
-    ranked = sorted(_measured(records), key=lambda pair: -pair[1].value)
+    data = measured_on(records)[0]
+    ranked = _ranked([replace(r, rows=rows) for r, rows in zip(records, pooled(records, data), strict=True)])
     if not ranked:
         return Verdict(
             "unknown", "Nothing was measured", ("None of the runs has an accuracy on held-out images.",)
         )
-    (best, row), rest = ranked[0], ranked[1:]
-    random = untrained_row(best.rows, row)
-    gain = paired_difference(best.rows, row, random.subject) if random else None
-    helped = gain is not None and gain.value > 0 and _sure(gain)
+    best = next((one for one in ranked if one.gain and one.gain.helped), ranked[0])
+    rows, row = best.record.rows, best.row
+    helped = best.gain is not None and best.gain.helped
     others = [
-        found for name in BASELINES if (found := find(best.rows, name, row.protocol, row.metric)) is not None
+        found for name in BASELINES if (found := find(rows, name, row.protocol, row.metric)) is not None
     ]
     ahead = [other for other in others if other.value >= row.value]
-    sentences = [_best_sentence(best, row, gain, helped), *_few_labels(best), *_saved(best)]
-    near = {
-        record.method_in_words: told[0] for record, own in ranked if (told := by_neighbours(record.rows, own))
-    }
-    by_knn = [name for name, found in near.items() if found.helped]
-    sentences += _rest_sentences(row, rest)
-    if near:
-        sentences.append(_near_sentence(near, by_knn))
+    near = _near(ranked)
+    by_knn = [name for name, gain in near.items() if gain.helped]
+    sentences = [_best_sentence(best), *_chosen_by(ranked), *_few_labels(best), *_saved(best)]
+    sentences += _rest_sentences(best, [one for one in ranked if one is not best])
+    sentences += [_near_sentence(near, by_knn)] if near else []
     sentences += [
         f"{BASELINES[other.subject].capitalize()}, which needs no training, does at least as well with "
         f"{percent(other.value)}."
         for other in ahead
     ]
-    sentences += bought(best.rows, row)
-    sentences.append(_action(best, helped, ahead))
+    sentences += [*otherwise_trained(rows, row), *leaks(rows), *_action(best, helped, ahead)]
     if not helped:
         only = f" by {READERS.get(row.protocol, row.protocol)}; by kNN {listed(by_knn)} did" if by_knn else ""
         return Verdict("unclear", f"No method was shown to help on these images{only}", tuple(sentences))
-    title = f"{best.method_in_words} is the encoder to take"
+    title = f"{best.name} is the encoder to take"
     return Verdict("better", title + (", but a baseline does as well" if ahead else ""), tuple(sentences))
 
 
-def _measured(records: Sequence[Record]) -> list[tuple[Record, Row]]:
-    found = [(record, main_row(record.rows, record.subject)) for record in records]
-    return [(record, row) for record, row in found if row is not None]
+def _ranked(records: Sequence[Record]) -> list[Contender]:
+    """The runs that were measured, best on the validation part first; on the test images where one has none."""
+    found = [
+        Contender(record, row, gain_over(record.rows, row, random) if random else None)
+        for record in records
+        if (row := main_row(record.rows, record.subject)) is not None
+        for random in [untrained_row(record.rows, row)]
+    ]
+    judged = iter(together([one.gain for one in found if one.gain is not None]))
+    found = [one if one.gain is None else replace(one, gain=next(judged)) for one in found]
+    by_validation = all(one.validation is not None for one in found)
+    return sorted(found, key=lambda one: -(one.validation or 0.0) if by_validation else -one.row.value)
 
 
-def _sure(row: Row) -> bool:
-    return float(row.setting.get("p", 1.0)) < SIGNIFICANT
+def _near(ranked: Sequence[Contender]) -> Mapping[str, Gain]:
+    """Method -> its gain by the kNN vote beside the main protocol, where that was measured."""
+    told = {one.name: near[0] for one in ranked if (near := by_neighbours(one.record.rows, one.row))}
+    return dict(zip(told, together(list(told.values())), strict=True))
 
 
-def _ends(row: Row) -> str:
-    return f" ({interval(row.low, row.high)})" if row.low is not None and row.high is not None else ""
-
-
-def _best_sentence(best: Record, row: Row, gain: Row | None, helped: bool) -> str:
-    told = f"On these images {best.method_in_words} names {percent(row.value)}{_ends(row)} of the test images right"
+def _best_sentence(best: Contender) -> str:
+    row, gain = best.row, best.gain
+    ends = f" ({row.ends})" if row.ends else ""
+    told = f"On these images {best.name} names {percent(row.value)}{ends} of the test images right"
     if gain is None:
         return (
             f"{told}; random weights were not measured beside it, so this does not show that training helped."
         )
-    if helped:
-        more = f"{points(gain.value)}{_ends(gain)} more than random weights of the same network"
-        return f"{told}: {more}, with all labels."
-    return (
-        f"{told}, the most of all methods, which is {points(gain.value)}{_ends(gain)} from random weights of the same "
-        "network: no more than chance explains."
-    )
+    if gain.helped:
+        return f"{told}: {gain.size} of the same network, with all labels ({gain.evidence})."
+    return f"{told}: {gain.size} of the same network, no more than chance explains ({gain.evidence})."
 
 
-def _few_labels(best: Record) -> list[str]:
-    """The gain with few labels, where it was measured."""
-    told = []
-    for row in best.rows:
-        if row.subject == best.subject and row.protocol == "few_labels" and row.metric.startswith("top1"):
-            labels = row.setting.get("labels")
-            gain = (
-                paired_difference(best.rows, row, untrained.subject)
-                if (untrained := untrained_row(best.rows, row))
-                else None
-            )
-            if labels is not None and gain is not None:
-                told.append(
-                    f"With {labels} the gain over random weights is {points(gain.value)}{_ends(gain)}."
-                )
+def _chosen_by(ranked: Sequence[Contender]) -> list[str]:
+    """Which images ranked the methods."""
+    if len(ranked) < 2:
+        return []
+    if any(one.validation is None for one in ranked):
+        return [
+            "The methods are ranked by the test images themselves, because nothing else was kept of all of them: "
+            "that flatters the best a little."
+        ]
+    return [
+        "The methods are ranked by a part of the training images that was held back, not by the test images."
+    ]
+
+
+def _few_labels(best: Contender) -> list[str]:
+    """The gains with few labels, where they were measured: a sentence for each head."""
+    rows, told = best.record.rows, []
+    for head, reader in FEW_LABELS.items():
+        pairs = [
+            (row.protocol.partition("@")[2], gain_over(rows, row, random))
+            for row in rows
+            if (row.subject, row.metric) == (best.record.subject, "top1")
+            and row.protocol.startswith(f"{head}@")
+            if (random := untrained_row(rows, row)) is not None
+        ]
+        gains = together([gain for _, gain in pairs])
+        amounts = [
+            f"{points(gain.value)} {'more' if gain.value > 0 else 'less'}"
+            f"{f' ({gain.ends})' if gain.ends else ''} with {labels_in_words(amount)}"
+            f"{'' if gain.sure else ', no more than chance explains'}"
+            for (amount, _), gain in zip(pairs, gains, strict=True)
+        ]
+        if amounts:
+            told.append(f"With few labels, against random weights, by {reader}: {'; '.join(amounts)}.")
     return told
 
 
-def _saved(best: Record) -> list[str]:
-    row = next((r for r in best.rows if r.subject == best.subject and r.metric == "labels_saved"), None)
-    return [] if row is None else [f"It saves about {number(row.value)} labels at equal accuracy."]
+def _saved(best: Contender) -> list[str]:
+    """The labels saved at equal accuracy, against training from scratch where that was measured.
+
+    Of several numbers of labels, the largest for which the other reaches the same accuracy within its own; a
+    bound where there is none.
+    """
+    own = [r for r in best.record.rows if (r.subject, r.metric) == (best.record.subject, "labels_saved")]
+    for prefix, other in SAVED_AGAINST.items():
+        rows = [row for row in own if row.against.startswith(prefix)]
+        within = [row for row in rows if str(row.setting["range"]).startswith("within")]
+        if rows:
+            row = max(within, key=_labels) if within else max(rows, key=lambda row: row.value)
+            return [_saved_sentence(row, other)]
+    return []
 
 
-def _rest_sentences(best: Row, rest: Sequence[tuple[Record, Row]]) -> list[str]:
-    """Which others are as good as the best, which are behind, and which do not help at all."""
-    equal, behind, useless = [], [], []
-    for record, row in rest:
-        name = record.method_in_words
-        against = paired_difference(record.rows, row, best.subject)
-        random = untrained_row(record.rows, row)
-        gain = paired_difference(record.rows, row, random.subject) if random else None
-        if gain is not None and not (gain.value > 0 and _sure(gain)):
-            side = "above" if gain.value > 0 else "below"
-            useless.append(f"{name} ({points(gain.value)} {side} random weights)")
-        elif against is not None and not _sure(against):
-            equal.append(name)
+def _labels(row: Row) -> int:
+    return int(row.setting["labels"])
+
+
+def _saved_sentence(row: Row, other: str) -> str:
+    labels, needed = _labels(row), _labels(row) + row.value
+    told = f"With {count(labels)} labels it is as good as {other} with"
+    bound = str(row.setting["range"]).partition(":")[0]
+    if bound == "at least":
+        saved = f"it saves at least {count(row.value)} labels"
+        return f"{told} more than {count(needed)}, the most that were tried: {saved}."
+    if bound == "at most":
+        return f"{told} {count(needed)} or fewer, the fewest that were tried: it saves no labels."
+    saves = row.value >= 0
+    verb, (low, high) = ("saves", (row.low, row.high)) if saves else ("costs", (row.high, row.low))
+    ends = [None if end is None else count(end if saves else -end).replace("-", MINUS) for end in (low, high)]
+    between = (
+        f"{ends[0]} to {ends[1]}" if all(ends) else f"from {ends[0]} up" if ends[0] else f"up to {ends[1]}"
+    )
+    interval = f" (95{SPACE}% interval {between})" if any(ends) else ""
+    return f"{told} about {count(needed)}: it {verb} about {count(abs(row.value))} labels{interval}."
+
+
+def _rest_sentences(best: Contender, rest: Sequence[Contender]) -> list[str]:
+    """Which others are as good as the best, which are behind or ahead, and which do not help at all."""
+    lists: dict[str, list[str]] = {"equal": [], "behind": [], "ahead": [], "useless": []}
+    against = together([gain_over(one.record.rows, one.row, best.row, best.name) for one in rest])
+    for one, difference in zip(rest, against, strict=True):
+        if one.gain is not None and not one.gain.helped:
+            side = "above" if one.gain.value > 0 else "below"
+            lists["useless"].append(f"{one.name} ({points(one.gain.value)} {side} random weights)")
+        elif not difference.sure:
+            lists["equal"].append(one.name)
         else:
-            behind.append(f"{name} by {points(best.value - row.value)}")
+            side = "ahead" if difference.value > 0 else "behind"
+            lists[side].append(f"{one.name} by {points(difference.value)}")
     told = []
-    if equal:
-        told.append(f"{listed(equal)} {'is' if len(equal) == 1 else 'are'} within noise of it.")
-    if behind:
-        told.append(f"Behind it: {listed(behind)}.")
-    if useless:
-        told.append(f"Not shown to help here: {listed(useless)}.")
+    if lists["equal"]:
+        told.append(
+            f"{listed(lists['equal'])} {'is' if len(lists['equal']) == 1 else 'are'} within noise of it."
+        )
+    if lists["behind"]:
+        told.append(f"Behind it: {listed(lists['behind'])}.")
+    if lists["ahead"]:
+        told.append(f"Ahead of it on the test images, which did not rank them: {listed(lists['ahead'])}.")
+    if lists["useless"]:
+        told.append(f"Not shown to help here: {listed(lists['useless'])}.")
     return told
 
 
@@ -142,9 +244,20 @@ def _near_sentence(near: Mapping[str, Gain], helped: Sequence[str]) -> str:
     return f"By the kNN vote, which fits nothing to the features, there is a gain over random weights of {gains}."
 
 
-def _action(best: Record, helped: bool, ahead: Sequence[Row]) -> str:
+def _action(best: Contender, helped: bool, ahead: Sequence[Row]) -> list[str]:
+    """What to do now, and by which command to learn what was not measured."""
     if not helped:
-        return "Train longer, or on more images, before you use any of these encoders; or use the simplest baseline."
+        return [
+            "Train longer, or on more images, before you use any of these encoders; or use the simplest baseline."
+        ]
+    measured = {"few_labels": _few_labels(best), "label_efficiency": _saved(best)}
+    missing = [what for name, what in COSTLY.items() if not measured[name]]
+    told = [f'Use it: encoder = nolabel.load_encoder("{best.record.folder}").']
     if ahead:
-        return "Before you use the encoder, ask whether the baseline is not enough."
-    return f'Use it: encoder = nolabel.load_encoder("{best.folder}").'
+        told = ["Before you use the encoder, ask whether the baseline is not enough."]
+    if missing:
+        told.append(
+            f"To learn {listed(missing)} as well: nolabel compare with --protocols linear,knn,{','.join(COSTLY)} (and "
+            "the same --out, so that nothing is trained again)."
+        )
+    return told

@@ -77,12 +77,12 @@ def curves(
     scale = 100 if shares else 1
     for i, line in enumerate(lines):
         x, y = _thinned(line.x, line.y)
-        alone = {"marker": MARKERS[i % 4], "markersize": 4} if len(x) < 30 else {}
+        alone = {"marker": _marker(i), "markersize": 4} if len(x) < 30 else {}
         axes.plot(
             x,
             scale * y,
             color=SERIES[i % 4],
-            linestyle=STYLES[i % 4],
+            linestyle=_style(i),
             linewidth=1.6,
             label=_shown(line.label),
             **alone,
@@ -169,8 +169,8 @@ def stages(values: Mapping[str, Mapping[str, float]], *, alt: str) -> str:
             x,
             [100 * value for value in of_subject.values()],
             color=SERIES[i % 4],
-            linestyle=STYLES[i % 4],
-            marker=MARKERS[i % 4],
+            linestyle=_style(i),
+            marker=_marker(i),
             markersize=5,
             linewidth=1.6,
             label=_shown(subject),
@@ -294,6 +294,15 @@ def _shown(text: str, longest: int = 44) -> str:
     text = readable(text)
     text = text if len(text) <= longest else "…" + text[1 - longest :]
     return (f" {text}" if text.startswith("_") else text).replace("$", r"\$")
+
+
+def _style(i: int) -> object:
+    """The line of series `i`: no two of sixteen have both colour and line in common."""
+    return STYLES[(i + i // 4) % 4]
+
+
+def _marker(i: int) -> str:
+    return MARKERS[(i + i // 4) % 4]
 
 
 def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

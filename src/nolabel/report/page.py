@@ -9,7 +9,9 @@ from nolabel.report import sections
 from nolabel.report._text import duration, listed, short
 from nolabel.report.accuracy import accuracy, by_stage
 from nolabel.report.columns import columns
-from nolabel.report.records import Record, read_record
+from nolabel.report.comparison import compared
+from nolabel.report.published import published
+from nolabel.report.records import Record, measured_on, read_record
 from nolabel.report.transfer import transfer
 from nolabel.runs import write_atomically
 
@@ -35,6 +37,7 @@ def write_report(run_folder: str | Path, thumbnails: bool = True) -> Path:
     title = f"{method} on {short(source)}" if source else method
     parts = [
         sections.verdict([record]),
+        sections.warnings([record]),
         sections.what_ran(record),
         sections.curves([record], sections.own_curves(record) + sections.HEALTH_CURVES),
         sections.panel(record, thumbnails),
@@ -42,6 +45,7 @@ def write_report(run_folder: str | Path, thumbnails: bool = True) -> Path:
         accuracy([record]),
         by_stage([record]),
         transfer(record),
+        published([record]),
         sections.retrieval(record, thumbnails),
         sections.filters(record),
         sections.skipped(record),
@@ -53,15 +57,22 @@ def write_report(run_folder: str | Path, thumbnails: bool = True) -> Path:
 def write_comparison(run_folders: Sequence[str | Path], out: str | Path, thumbnails: bool = True) -> Path:
     """Write the page `out` that sets several runs beside each other and beside the baselines.
 
-    Verdicts, accuracy, stages and the curves that can be compared come first, then each run's own sections.
-    Errors as `write_report`.
+    Verdicts, accuracy, stages and the curves that can be compared come first, then each run's own sections. Where
+    all were measured on the same images, the verdict over all comes before that on each. Errors as `write_report`.
     """
     records = [read_record(folder) for folder in run_folders]
+    of_each = sections.verdict(records)
+    judged = compared(records)
+    if judged.tone != "unknown" and len(measured_on(records)) == 1:
+        each = sections.part("folded", "Each method by itself, against random weights", of_each)
+        of_each = sections.part("verdict", judged, "") + each
     parts = [
-        sections.verdict(records),
+        of_each,
+        sections.warnings(records),
         accuracy(records),
         by_stage(records),
         columns(records, thumbnails),
+        published(records),
         sections.curves(records, sections.HEALTH_CURVES, "health", "Features during training"),
     ]
     for i, record in enumerate(records, 1):

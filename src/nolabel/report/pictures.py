@@ -4,6 +4,7 @@
 | --------------- | ------------------------------------------------------------------------------ |
 | `views.npz`     | `ViewSheet`: images and what the network saw of them                           |
 | `retrieval.npz` | `Retrieval`: queries and their nearest images                                  |
+| `untrained.npz` | the same by random weights of the run's network, for a comparison              |
 | `filters.npz`   | `weights`, float32 (O, C, k, k): the first convolution, C is 1 or 3            |
 | `panel.svg`, or `panel.png`, with `panel.txt` | the picture that explains the method, and its paragraph |
 """
@@ -21,6 +22,8 @@ from nolabel.errors import FileFormatError
 from nolabel.runs import write_atomically
 
 FOLDER = "pictures"
+RETRIEVAL = "retrieval.npz"
+UNTRAINED = "untrained.npz"
 
 
 @dataclass(frozen=True)
@@ -69,11 +72,11 @@ def save_views(run_folder: Path, sheet: ViewSheet) -> Path:
     return _save(run_folder, "views.npz", asdict(sheet))
 
 
-def save_retrieval(run_folder: Path, found: Retrieval) -> Path:
-    """Write `retrieval.npz`; raises RunError where that is not possible."""
+def save_retrieval(run_folder: Path, found: Retrieval, name: str = RETRIEVAL) -> Path:
+    """Write `retrieval.npz` (or `untrained.npz`); raises RunError where that is not possible."""
     if found.matches.shape[:2] != found.similarities.shape or len(found.queries) != len(found.matches):
         raise ValueError("Queries, matches and similarities must agree in Q and K.")
-    return _save(run_folder, "retrieval.npz", asdict(found))
+    return _save(run_folder, name, asdict(found))
 
 
 def save_filters(run_folder: Path, weights: np.ndarray) -> Path:
@@ -97,10 +100,10 @@ def load_views(run_folder: Path) -> ViewSheet | None:
     return ViewSheet(_pixels(held, "tiles", 5), tuple(map(str, held["columns"])), str(held["text"]))
 
 
-def load_retrieval(run_folder: Path) -> Retrieval | None:
+def load_retrieval(run_folder: Path, name: str = RETRIEVAL) -> Retrieval | None:
     """Queries and matches, or None where the run has none; raises FileFormatError when it is damaged."""
     fields = ("queries", "matches", "similarities", "query_labels", "match_labels")
-    held = _load(run_folder, "retrieval.npz", fields)
+    held = _load(run_folder, name, fields)
     if held is None:
         return None
     return Retrieval(

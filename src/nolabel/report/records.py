@@ -6,12 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from nolabel.report._text import interval, number, percent
+from nolabel.report._text import SPACE, interval, listed, number, percent
 from nolabel.runs import EVALUATION, METRICS, read_description, read_rows
 
 SKIPPED = "skipped.csv"
 UNTRAINED = "random:"
 PRETRAINED = "pretrained:"
+SUPERVISED = "supervised:"
 BASELINES = {
     "pixels": "raw pixels",
     "histogram": "a colour histogram",
@@ -28,6 +29,8 @@ PROTOCOLS = {
     "retrieval": "retrieval",
     "clustering": "clustering",
     "discovery": "object discovery",
+    "supervised": "training from scratch",
+    "label_efficiency": "label efficiency",
     "likeness": "likeness of features",
 }
 METRICS_IN_WORDS = {"top1": "top-1", "top5": "top-5", "balanced": "balanced"}
@@ -77,7 +80,7 @@ class Row:
 
     @property
     def is_baseline(self) -> bool:
-        return self.subject.startswith((UNTRAINED, PRETRAINED)) or self.subject in BASELINES
+        return self.subject.startswith((UNTRAINED, PRETRAINED, SUPERVISED)) or self.subject in BASELINES
 
     @property
     def data(self) -> str:
@@ -204,8 +207,15 @@ def _skipped(path: Path) -> tuple[tuple[str, str], ...]:
 
 
 def leaks(rows: Sequence[Row]) -> list[str]:
-    """What is said of test images that are also in another set; several runs say the same once."""
-    return list(dict.fromkeys(str(row.setting["sentence"]) for row in rows if row.protocol == LEAKAGE))
+    """What is said of test images that are also in another set: what all runs say once, else under their names."""
+    said: dict[str, dict[str, list[str]]] = {}
+    for row in (row for row in rows if row.protocol == LEAKAGE):
+        said.setdefault(row.metric, {}).setdefault(str(row.setting["sentence"]), []).append(row.subject)
+    return [
+        sentence if len(of_metric) == 1 else f"{listed(map(method_in_words, subjects))}: {sentence}"
+        for of_metric in said.values()
+        for sentence, subjects in of_metric.items()
+    ]
 
 
 def find(rows: Sequence[Row], subject: str, protocol: str, metric: str) -> Row | None:
@@ -245,12 +255,23 @@ def subject_in_words(subject: str) -> str:
         return f"random weights ({net}{f', for tiles of {tile} px' if tile else ''})"
     if subject.startswith(PRETRAINED):
         return f"pretrained weights ({subject.removeprefix(PRETRAINED)})"
+    if subject.startswith(SUPERVISED):
+        return f"trained from scratch with all labels ({subject.removeprefix(SUPERVISED)})"
     return BASELINES.get(subject, subject)
 
 
 def protocol_in_words(protocol: str) -> str:
-    """`knn` -> kNN; others keep their name."""
-    return PROTOCOLS.get(protocol, protocol)
+    """`knn` -> kNN; `linear@1%` -> linear probe with 1 % of the labels; others keep their name."""
+    name, _, amount = protocol.partition("@")
+    name = PROTOCOLS.get(name, name)
+    return f"{name} with {labels_in_words(amount)}" if amount else name
+
+
+def labels_in_words(amount: str) -> str:
+    """How many labels a protocol used: `1%` -> 1 % of the labels; `10` -> 10 labels per class."""
+    if amount.endswith("%"):
+        return f"{amount[:-1]}{SPACE}% of the labels"
+    return f"{amount} label{'s' * (amount != '1')} per class"
 
 
 def measure_in_words(metric: str, against: str = "") -> str:

@@ -113,14 +113,19 @@ def part(name: str, *values: Any) -> Markup:
 
 
 def verdict(records: Sequence[Record]) -> Markup:
-    """What the evaluation says of each run on each set of images, and what went wrong on the way."""
+    """What the evaluation says of each run on each set of images."""
     parts, sets = [], measured_on(records)
     for data in sets:
         for record, rows in zip(records, pooled(records, data), strict=True):
             if rows or not record.rows:
                 about = [record.name] * (len(records) > 1) + [short(data)] * (len(sets) > 1)
                 parts.append(part("verdict", judge(rows, record.subject), " on ".join(about)))
-    return Markup().join([*parts, *(part("warnings", _warnings(record)) for record in records)])
+    return Markup().join(parts)
+
+
+def warnings(records: Sequence[Record]) -> Markup:
+    """What went wrong on the way of each run."""
+    return Markup().join(part("warnings", _warnings(record)) for record in records)
 
 
 def _warnings(record: Record) -> list[str]:
@@ -139,6 +144,7 @@ def what_ran(record: Record, key: str = "run") -> Markup:
     rows = [
         ("Command", info.get("command"), True),
         ("Images", data.get("describe") or data.get("source"), False),
+        ("Test images", data.get("divided"), False),
         (
             "Skipped",
             f"{count(len(record.skipped))} files, listed below" if record.skipped else "none",

@@ -1,16 +1,17 @@
 """What the evaluation says about an encoder, in a few plain sentences."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from nolabel.report._text import count, interval, listed, number, p_value, percent, points
+from nolabel.report._text import SPACE, count, interval, listed, number, p_value, percent, points
 from nolabel.report.records import (
     BASELINES,
     DIFFERENCE,
     LABEL_FREE,
     METRICS_IN_WORDS,
     PRETRAINED,
+    SUPERVISED,
     UNTRAINED,
     Row,
     find,
@@ -26,18 +27,43 @@ Tone = Literal["better", "unclear", "worse", "unknown"]
 
 @dataclass(frozen=True)
 class Gain:
-    """How far an encoder is from random weights under one protocol."""
+    """How far an encoder is from another, mostly random weights, under one protocol."""
 
     value: float
     """share of the images"""
-    size: str
+    over: str
+    """what it is compared with, in words"""
+    ends: str
+    """of the 95 % interval, in points; empty where there is none"""
     sure: bool
+    """more than chance explains"""
     evidence: str
+    p: float | None
+    """of the paired test; None where it was not made"""
 
     @property
     def helped(self) -> bool:
-        """More than random weights, and more than chance explains."""
+        """More than the other, and more than chance explains."""
         return self.sure and self.value > 0
+
+    @property
+    def size(self) -> str:
+        """5.2 points more than random weights (95 % interval 4.0 to 6.4)."""
+        told = f"{points(self.value)} {'more' if self.value > 0 else 'less'} than {self.over}"
+        return f"{told} (95{SPACE}% interval {self.ends})" if self.ends else told
+
+
+def together(gains: Sequence[Gain]) -> list[Gain]:
+    """Gains that are judged at once: each p raised by Holm's step-down (Holm 1979) for their number."""
+    tested = sorted((gain.p, at) for at, gain in enumerate(gains) if gain.p is not None)
+    if len(tested) < 2:
+        return list(gains)
+    judged, raised = list(gains), 0.0
+    for rank, (p, at) in enumerate(tested):
+        raised = min(1.0, max(raised, p * (len(tested) - rank)))
+        told = f"{p_value(raised)} after Holm's correction for {len(tested)} tests"
+        judged[at] = replace(gains[at], sure=raised < SIGNIFICANT, evidence=told, p=raised)
+    return judged
 
 
 @dataclass(frozen=True)
@@ -77,7 +103,7 @@ def judge(rows: Sequence[Row], subject: str) -> Verdict:
     near = by_neighbours(rows, main)
     if near and near[0].helped and tone == "unclear":
         title = f"Better than random weights by kNN, not shown by {READERS.get(main.protocol, main.protocol)}"
-    said = (*((near[1],) if near else ()), *map(_ahead, ahead), *bought(rows, main))
+    said = (*((near[1],) if near else ()), *map(_ahead, ahead), *otherwise_trained(rows, main))
     return Verdict(tone, title, (_numbers(main, random, others), conclusion, *said))
 
 
@@ -123,18 +149,17 @@ def paired_difference(rows: Sequence[Row], main: Row, against: str) -> Row | Non
     )
 
 
-def _gain_over(rows: Sequence[Row], row: Row, random: Row) -> Gain:
-    """The gain of `row` over random weights, by the paired test or (where there is none) by the intervals."""
-    paired = paired_difference(rows, row, random.subject)
-    difference = paired.value if paired else row.value - random.value
-    size = f"{points(difference)} {'more' if difference > 0 else 'less'} than random weights"
-    if paired and paired.low is not None and paired.high is not None:
-        size += f" (95{chr(160)}% interval {interval(paired.low, paired.high)})"
+def gain_over(rows: Sequence[Row], row: Row, other: Row, over: str = "random weights") -> Gain:
+    """The gain of `row` over `other`, by the paired test or (where there is none) by the intervals."""
+    paired = paired_difference(rows, row, other.subject)
+    difference = paired.value if paired else row.value - other.value
+    ends = paired.ends if paired else ""
     if paired and paired.setting.get("p") is not None:
         p = float(paired.setting["p"])
-        return Gain(difference, size, p < SIGNIFICANT, p_value(p))
-    sure = _apart(row, random)
-    return Gain(difference, size, sure, "the intervals do not overlap" if sure else "the intervals overlap")
+        return Gain(difference, over, ends, p < SIGNIFICANT, p_value(p), p)
+    sure = _apart(row, other)
+    told = "the intervals do not overlap" if sure else "the intervals overlap"
+    return Gain(difference, over, ends, sure, told, None)
 
 
 def by_neighbours(rows: Sequence[Row], main: Row) -> tuple[Gain, str] | None:
@@ -143,7 +168,7 @@ def by_neighbours(rows: Sequence[Row], main: Row) -> tuple[Gain, str] | None:
     random = untrained_row(rows, row) if row else None
     if row is None or random is None or main.protocol == "knn":
         return None
-    gain = _gain_over(rows, row, random)
+    gain = gain_over(rows, row, random)
     chance = "larger than chance explains" if gain.sure else "no larger than chance explains"
     return gain, (
         f"The kNN vote, which fits nothing to the features, names {_with_interval(row)} right: {gain.size}, "
@@ -152,7 +177,7 @@ def by_neighbours(rows: Sequence[Row], main: Row) -> tuple[Gain, str] | None:
 
 
 def _against_random(rows: Sequence[Row], main: Row, random: Row) -> tuple[Tone, str, str]:
-    gain = _gain_over(rows, main, random)
+    gain = gain_over(rows, main, random)
     if not gain.sure:
         return (
             "unclear",
@@ -177,15 +202,23 @@ def _apart(a: Row, b: Row) -> bool:
     return a.low > b.high or b.low > a.high
 
 
-def bought(rows: Sequence[Row], main: Row) -> list[str]:
-    """How weights that were pretrained elsewhere do beside `main`, a sentence each."""
-    same = [row for row in rows if (row.protocol, row.metric) == (main.protocol, main.metric)]
+def otherwise_trained(rows: Sequence[Row], main: Row) -> list[str]:
+    """How the same network trained from labels, and weights pretrained elsewhere, do beside `main`, a sentence each."""
     told = []
-    for row in (row for row in same if row.subject.startswith(PRETRAINED)):
-        name, more = subject_in_words(row.subject), row.value - main.value
+    for row in (row for row in rows if row.metric == main.metric):
+        if row.subject.startswith(PRETRAINED) and row.protocol == main.protocol:
+            name = subject_in_words(row.subject)
+            who = f"{name[0].upper()}{name[1:]}, which learnt from other images, reach"
+        elif row.subject.startswith(SUPERVISED) and row.protocol in (main.protocol, "supervised"):
+            reader = f" and read by {READERS[row.protocol]}" if row.protocol in READERS else ""
+            who = f"The same network, trained from scratch with all the labels instead{reader}, reaches"
+        else:
+            continue
+        gain = gain_over(rows, main, row)
+        evidence = "" if gain.p is None else f" ({gain.evidence})"
         told.append(
-            f"{name[0].upper()}{name[1:]}, which learnt from other images, reach {_with_interval(row)}: "
-            f"{points(more)} {'more' if more > 0 else 'less'} than this encoder."
+            f"{who} {_with_interval(row)}: {points(gain.value)} {'less' if gain.value > 0 else 'more'} than this "
+            f"encoder{evidence}."
         )
     return told
 

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from nolabel import catalog
-from nolabel.data.store import ImageStore
+from nolabel.data.store import STORAGE_MARGIN, ImageStore
 from nolabel.encoders import base
 from nolabel.encoders._initial import seeded
 from nolabel.encoders._io import initialise
@@ -116,8 +116,9 @@ def go_on(request: Request, *, extend: bool) -> tuple[Run, Work, ImageStore]:
 
 
 def settle(run: Run) -> None:
-    """Write the command that repeats the run, once its length is known."""
-    if "steps" in run.info["budget"] and "numerics" in run.info and not run.info["budget"].get("start"):
+    """Write the command that repeats the run, where there is one, once its length is known."""
+    by_command = not (run.info["data"].get("divided") or run.info["budget"].get("start"))
+    if "steps" in run.info["budget"] and "numerics" in run.info and by_command:
         kind = catalog.load("methods", run.info["method"], Method)
         flat = run.info | {"lr": peak_rate(recipe_of(run.info["recipe"]))}
         run.update(repeat=repeat_command(flat, plain_values(kind.Options())))
@@ -143,18 +144,26 @@ def _new_folder(request: Request) -> Run:
 
 
 def _open(request: Request, size: int | None) -> tuple[ImageStore, int]:
-    """The images, and the training size they were stored for.
-
-    Where no size is named they are stored for 96 px, and again for their own size where that would differ.
-    """
+    """The images, and the training size they were stored for."""
     if isinstance(request.data, ImageStore):
-        return request.data, request.data.storage_side
+        return request.data, int(request.data.storage_side / STORAGE_MARGIN)
+    return open_images(request.data, size, request.labels, request.workers)
+
+
+def open_images(
+    data: str | Path, size: int | None, labels: Path | None = None, workers: int = 0
+) -> tuple[ImageStore, int]:
+    """The images as a run on `data` opens them, and the training size they are stored for.
+
+    Where no size is named they are stored for 96 px, and again for their own size where that would differ. Errors
+    as `ImageStore.open`.
+    """
     side = size or LARGEST_DEFAULT_SIZE
-    store = ImageStore.open(request.data, size=side, labels=request.labels, workers=request.workers)
+    store = ImageStore.open(data, size=side, labels=labels, workers=workers)
     own = default_size(store.split("train"))
     largest = int(torch.minimum(store.heights, store.widths).max())
     if size is None and own < side and largest > 1.25 * own:
-        return ImageStore.open(request.data, size=own, labels=request.labels, workers=request.workers), own
+        return ImageStore.open(data, size=own, labels=labels, workers=workers), own
     return store, side
 
 
@@ -211,6 +220,7 @@ def _describe(
             "trained_on": len(train),
             "splits": dict(zip(store.split_names, splits, strict=True)),
             "describe": store.describe(),
+            "divided": store.divided,
             "labels": None if request.labels is None else str(request.labels),
         },
         seed=work.seed,

@@ -1,0 +1,256 @@
+"""What a comparison says: few labels, labels saved, which images ranked it, several tests at once, leaks; its page."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nolabel.evaluation.statistics import holm
+from nolabel.report import pictures
+from nolabel.report.columns import columns, columns_figure
+from nolabel.report.comparison import compared
+from nolabel.report.page import write_comparison, write_report
+from nolabel.report.records import Record, Row, read_record, subject_in_words
+from nolabel.report.verdict import Gain, judge, together
+
+RANDOM = "random:resnet10+whitened"
+SCRATCH = "supervised:resnet10"
+
+
+def pair(
+    method: str, protocol: str, value: float, gain: float, p: float, validation: float | None = None
+) -> list[Row]:
+    """An encoder's accuracy, that of random weights, and their paired difference."""
+    chosen = {} if validation is None else {"validation": validation}
+    return [
+        Row(method, protocol, "top1", value, value - 0.01, value + 0.01, 1000, chosen=chosen),
+        Row(RANDOM, protocol, "top1", value - gain, value - gain - 0.01, value - gain + 0.01, 1000),
+        Row(method, protocol, "top1_difference", gain, gain - 0.013, gain + 0.013, 1000,
+            setting={"against": RANDOM, "p": p}),
+    ]  # fmt: skip
+
+
+def against(method: str, other: str, difference: float, p: float) -> Row:
+    return Row(method, "linear", "top1_difference", difference, setting={"against": other, "p": p})
+
+
+def saved(against: str, labels: int, value: float, low: float | None, high: float | None, text: str) -> Row:
+    setting = {"against": against, "labels": labels, "range": text}
+    return Row(
+        "simclr", f"label_efficiency@{labels // 10}", "labels_saved", value, low, high, 1000, setting=setting
+    )
+
+
+WITHIN = "within the measured numbers of labels"
+
+
+def record(method: str, rows: Sequence[Row]) -> Record:
+    return Record(Path(f"runs/{method}"), {"method": method}, [], tuple(rows), ())
+
+
+def told(*records: Record) -> str:
+    found = compared(records)
+    return f"{found.title}. {' '.join(found.sentences)}".replace("\u00a0", " ")
+
+
+def test_the_gain_with_few_labels_is_told_from_the_rows_that_the_protocol_writes() -> None:
+    rows = pair("simclr", "linear", 0.70, 0.121, 1e-9)
+    rows += pair("simclr", "linear@1%", 0.40, 0.01, 0.4) + pair("simclr", "linear@10", 0.52, 0.17, 1e-9)
+    rows += pair("simclr", "finetune@10", 0.5, -0.02, 1e-4)
+    text = told(record("simclr", rows))
+    assert "12.1 points more than random weights (95 % interval 10.8 to 13.4) of the same network" in text
+    assert (
+        "With few labels, against random weights, by a linear probe: 1.0 points more (-0.3 to 2.3) with 1 % of the "
+        "labels, no more than chance explains; 17.0 points more (15.7 to 18.3) with 10 labels per class."
+    ).replace("1.0 points", "1.0 point") in text.replace("\u2212", "-")
+    assert "by fine-tuning: 2.0 points less (-3.3 to -0.7) with 10 labels" in text.replace("\u2212", "-")
+
+
+@pytest.mark.parametrize(
+    ("rows", "sentence"),
+    [
+        ([saved(RANDOM, 10, 40, 20, 60, WITHIN), saved(RANDOM, 640, 99, 50, 150, WITHIN),
+          saved(SCRATCH, 160, 300, 200, 400, WITHIN), saved(SCRATCH, 640, 801, 612, 990, WITHIN)],
+         "With 640 labels it is as good as the same network trained from scratch with about 1,441: it saves about "
+         "801 labels (95 % interval 612 to 990)."),
+        ([saved(RANDOM, 40, 99, 50, None, WITHIN)],
+         "as good as random weights of the same network with about 139: it saves about 99 labels (95 % interval from "
+         "50 up)."),
+        ([saved(SCRATCH, 640, -200, -300, 50, WITHIN)], "costs about 200 labels (95 % interval -50 to 300)."),
+        ([saved(SCRATCH, 40, 5960, None, None, "at least: with its 6,000 labels the other stays below"),
+          saved(SCRATCH, 6000, 0, None, None, "at least: with its 6,000 labels the other stays below")],
+         "With 40 labels it is as good as the same network trained from scratch with more than 6,000, the most that "
+         "were tried: it saves at least 5,960 labels."),
+        ([saved(SCRATCH, 10, 0, None, 5, "at most: with 10 labels the other is as good or better")],
+         "with 10 or fewer, the fewest that were tried: it saves no labels."),
+    ],
+)  # fmt: skip
+def test_the_labels_saved_are_those_against_training_from_scratch_with_the_most_labels(
+    rows: list[Row], sentence: str
+) -> None:
+    text = told(record("simclr", pair("simclr", "linear", 0.7, 0.1, 1e-9) + rows))
+    assert sentence in text.replace("\u2212", "-")
+
+
+def test_what_was_not_measured_is_named_with_the_command_that_does() -> None:
+    rows = pair("simclr", "linear", 0.7, 0.1, 1e-9)
+    command = "nolabel compare with --protocols linear,knn,few_labels,label_efficiency"
+    assert f"To learn the gain with few labels and how many labels it saves as well: {command}" in told(
+        record("simclr", rows)
+    )
+    rows += pair("simclr", "linear@1%", 0.4, 0.1, 1e-9)
+    assert f"To learn how many labels it saves as well: {command}" in told(record("simclr", rows))
+    rows.append(saved(RANDOM, 10, 40, 20, 60, WITHIN))
+    assert "--protocols" not in told(record("simclr", rows))
+
+
+def test_the_validation_part_ranks_and_the_test_images_do_not() -> None:
+    better = [*pair("rotation", "linear", 0.72, 0.1, 1e-9, 0.60), against("rotation", "simclr", 0.02, 1e-6)]
+    first = pair("simclr", "linear", 0.70, 0.1, 1e-9, 0.65)
+    text = told(record("rotation", better), record("simclr", first))
+    assert text.startswith("SimCLR is the encoder to take.")
+    assert "ranked by a part of the training images" in text
+    assert "Ahead of it on the test images, which did not rank them: rotation by 2.0 points." in text
+    unknown = replace(better[0], chosen={})
+    text = told(record("rotation", [unknown, *better[1:]]), record("simclr", first))
+    assert text.startswith("Rotation is the encoder to take.") or text.startswith("rotation is the encoder")
+    assert "ranked by the test images themselves" in text
+
+
+def test_gains_of_several_methods_are_judged_together() -> None:
+    ps = [0.03, 0.001, 0.04, 0.2]
+    gains = together([Gain(0.1, "random weights", "", p < 0.05, "", p) for p in ps])
+    assert [gain.p for gain in gains] == pytest.approx(holm(ps))
+    assert [gain.sure for gain in gains] == [False, True, False, False]
+    assert "p = 0.004 after Holm's correction for 4 tests" in gains[1].evidence.replace("\u00a0", " ")
+    methods = {"simclr": 0.03, "rotation": 0.04, "jigsaw": 0.2}
+    alone = told(record("simclr", pair("simclr", "linear", 0.7, 0.02, 0.03, 0.7)))
+    assert alone.startswith("SimCLR is the encoder to take")
+    several = [record(m, pair(m, "linear", 0.7, 0.02, p, 0.7)) for m, p in methods.items()]
+    assert told(*several).startswith("No method was shown to help")
+
+
+def test_the_first_that_is_shown_to_help_is_taken() -> None:
+    text = told(
+        record("jigsaw", pair("jigsaw", "linear", 0.71, 0.001, 0.8, 0.70)),
+        record(
+            "simclr",
+            [*pair("simclr", "linear", 0.70, 0.1, 1e-9, 0.69), against("simclr", "jigsaw", -0.01, 0.3)],
+        ),
+    )
+    assert text.startswith("SimCLR is the encoder to take")
+    assert "Not shown to help here: jigsaw (0.1 points above random weights)" in text
+
+
+def test_baselines_that_only_another_run_holds_count_for_the_best() -> None:
+    rows = [*pair("rotation", "linear", 0.5, 0.1, 1e-9, 0.4), Row("histogram", "linear", "top1", 0.8, n=1000)]
+    text = told(record("rotation", rows), record("simclr", pair("simclr", "linear", 0.7, 0.1, 1e-9, 0.6)))
+    assert text.startswith("SimCLR is the encoder to take, but a baseline does as well")
+
+
+def test_training_from_scratch_is_a_baseline_and_is_told() -> None:
+    scratch = Row(SCRATCH, "linear", "top1", 0.75, 0.74, 0.76, 1000)
+    rows = [*pair("simclr", "linear", 0.7, 0.1, 1e-9, 0.7), scratch, against("simclr", SCRATCH, -0.05, 1e-5)]
+    assert scratch.is_baseline
+    assert record("simclr", [scratch, *rows]).subject == "simclr"
+    assert subject_in_words(SCRATCH) == "trained from scratch with all labels (resnet10)"
+    sentence = (
+        "The same network, trained from scratch with all the labels instead and read by a linear probe, reaches 75.0 % "
+        "(74.0 to 76.0): 5.0 points more than this encoder (p < 0.001)."
+    )
+    assert sentence in told(record("simclr", rows))
+    assert sentence in " ".join(judge(rows, "simclr").sentences).replace("\u00a0", " ")
+    own = replace(scratch, protocol="supervised", value=0.6)
+    assert "all the labels instead, reaches 60.0 % (74.0 to 76.0): 10.0 points less" in told(
+        record("simclr", [*rows[:3], own])
+    )
+
+
+def test_leaks_are_in_the_verdict() -> None:
+    sentence = "5 of 1,000 test images (0.5%) are also among the training images (5 identical): top-1 without: 69.9%."
+    leak = Row("simclr", "leakage", "in_training", 0.005, n=1000, setting={"sentence": sentence})
+    rows = [*pair("simclr", "linear", 0.7, 0.1, 1e-9, 0.7), leak]
+    other = replace(leak, subject="rotation", setting={"sentence": sentence.replace("69.9", "60.0")})
+    text = told(
+        record("simclr", rows), record("rotation", [*pair("rotation", "linear", 0.6, 0.1, 1e-9, 0.6), other])
+    )
+    assert sentence in text
+    assert "60.0%" not in text
+
+
+def run_folder(folder: Path, method: str, rows: Sequence[Row]) -> Path:
+    folder.mkdir(parents=True)
+    described = {"format": 1, "method": method, "encoder": "resnet10", "status": "finished", "size": 32}
+    (folder / "run.json").write_text(json.dumps(described))
+    held = [{name: getattr(one, name) for name in Row.__dataclass_fields__} for one in rows]
+    (folder / "evaluation.jsonl").write_text("".join(json.dumps(one) + "\n" for one in held))
+    return folder
+
+
+def test_the_page_of_a_comparison_begins_with_the_verdict_over_all(tmp_path: Path) -> None:
+    scratch = Row(SCRATCH, "linear", "top1", 0.75, 0.74, 0.76, 1000)
+    leak = {"sentence": "No test image is among the training images."}
+    places = [
+        run_folder(tmp_path / method, method, [
+            *pair(method, "linear", value, 0.1, 1e-9, value), scratch,
+            Row(method, "leakage", "in_training", 0.0, n=1000, setting=leak),
+        ])
+        for method, value in (("simclr", 0.7), ("rotation", 0.6))
+    ]  # fmt: skip
+    page = write_comparison(places, tmp_path / "report.html").read_text().replace("\u00a0", " ")
+    assert page.index("SimCLR is the encoder to take") < page.index("Each method by itself")
+    assert page.index("Each method by itself") < page.index("rotation: Training helped")
+    assert page.index("Training helped") < page.index("Accuracy on held-out images")
+    assert page.count('<th scope="row">trained from scratch with all labels (resnet10)') == 1
+    assert page.count("No test image is among the training images.") == 2
+
+
+def test_published_numbers_stand_apart_and_only_those_of_the_methods_shown(tmp_path: Path) -> None:
+    rows = pair("rotation", "linear", 0.7, 0.1, 1e-9, 0.7)
+    page = write_report(run_folder(tmp_path / "one", "rotation", rows)).read_text()
+    section = page[page.index('<section id="published">') :].partition("</section>")[0]
+    assert "Protocols differ" in section
+    assert "<details><summary>rotation: " in section
+    assert 'data-name="data set"' in section
+    for text in ("RotNet CIFAR-10 (Gidaris, Singh, Komodakis, ICLR 2018)", "89.06", "NIN", "CIFAR-10",
+                 "non-linear head on frozen features of block 2"):  # fmt: skip
+        assert text in section, text
+    assert "SimCLR:" not in section
+    assert "89.06" not in page.replace(section, "")
+    other = write_report(run_folder(tmp_path / "two", "my_method.py", rows)).read_text()
+    assert 'id="published"' not in other
+
+
+def test_random_weights_are_a_column_of_what_is_found_alike(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = np.random.default_rng(0)
+    queries = random.integers(0, 255, (2, 16, 16, 3), dtype=np.uint8)
+    drawn: list[tuple[str, ...]] = []
+
+    def figure(query: np.ndarray, found: dict[str, list[np.ndarray]], *other: object, **named: str) -> object:
+        drawn.append(tuple(found))
+        return columns_figure(query, found)
+
+    monkeypatch.setattr("nolabel.report.columns.columns_figure", figure)
+
+    def found(label: str) -> pictures.Retrieval:
+        tiles = random.integers(0, 255, (2, 4, 16, 16, 3), dtype=np.uint8)
+        ones = np.ones((2, 4), np.float32)
+        return pictures.Retrieval(queries, tiles, ones, ("cat", "cat"), ((label,) * 4,) * 2)
+
+    places = [run_folder(tmp_path / method, method, ()) for method in ("simclr", "rotation")]
+    for place, label in zip(places, ("cat", "dog"), strict=True):
+        pictures.save_retrieval(place, found(label))
+    records = [read_record(place) for place in places]
+    columns(records)
+    pictures.save_retrieval(places[0], found("dog"), pictures.UNTRAINED)
+    assert "AlexNet trained with labels" in columns(records)
+    other = replace(found("dog"), queries=queries[::-1])
+    pictures.save_retrieval(places[0], other, pictures.UNTRAINED)
+    columns(records)
+    methods = ("SimCLR", "rotation")
+    assert drawn == [methods, (*methods, "random weights"), methods]
