@@ -22,7 +22,7 @@ from nolabel.data.batch import ImageBatch
 from nolabel.encoders.base import Encoder, evaluating
 from nolabel.encoders.context_encoder_nets import Painter, discriminator
 from nolabel.errors import UsageError
-from nolabel.methods._inpainting import measures, weighted_mean
+from nolabel.methods._inpainting import families, measures, weighted_mean
 from nolabel.methods._picture_grid import picture_grid
 from nolabel.methods.base import DataInfo, Method, Recipe, unmoved
 from nolabel.views import geometry, masks
@@ -126,7 +126,11 @@ class ContextEncoder(Method):
         "copying its rim, so the net has to see what the picture shows. Where several fills are possible it paints "
         "their average, which is blurred; a second net that tells painted from real makes it choose one."
     )
-    undefended = {"skip_connections": True, "loss_region": "whole", "bottleneck": "none"}
+    when = (
+        "When holes shall be filled, or images are regular (faces, fronts of houses). For features alone other tasks "
+        "give more: AlexNet's linear probe on ImageNet is 21 % with it, 32 with context prediction, 34 with counting."
+    )
+    undefended = {"skip_connections": True, "bottleneck": "none"}
     rim: Tensor
 
     def __init__(self, encoder: Encoder, options: ContextEncoderOptions, data: DataInfo) -> None:
@@ -238,7 +242,7 @@ class ContextEncoder(Method):
 
     @torch.no_grad()
     def panel(self, images: ImageBatch, generator: torch.Generator, trained: bool = False) -> "Figure":
-        """Each image with its hole and whole; of a trained net also what it paints, alone and in the hole."""
+        """Each image with its hole and whole; also what a trained net paints, alone and in the hole, or other masks."""
         views = self.views(images, self.draw(images.size, generator, 0.999))
         truth, mask = views["images"], views["mask"][:, None]
         columns = {"given": torch.where(mask, self.encoder.mean, truth)}
@@ -249,4 +253,6 @@ class ContextEncoder(Method):
                 alone[..., self.window, self.window] = (self.paint(views) * spread + centre).clamp(0, 1)
             pasted = torch.where(mask, alone, truth)
             columns |= {"painted": alone, "pasted": pasted, "difference": (pasted - truth).abs()}
+        else:
+            columns |= families(truth, self.encoder.mean, self.options.mask_fraction, self.blank, generator)
         return picture_grid(columns | {"truth": truth}, "Context encoder: what was in the hole?", 1.7)
