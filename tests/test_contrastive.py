@@ -12,6 +12,7 @@ from nolabel import distributed, seeds
 from nolabel.errors import UsageError
 from nolabel.methods import _contrastive
 from nolabel.methods._contrastive import MASKED, dcl_weights, margin_triplet, nt_logistic, rival, rival_chance
+from nolabel.methods._simclr_picture import nearest_other
 from nolabel.methods.base import DataInfo
 from nolabel.methods.simclr import SimCLR, SimCLROptions, nt_xent
 from small import TinyNet, smooth_images
@@ -373,3 +374,13 @@ def test_the_panel_of_views_smaller_than_the_image() -> None:
     simclr = method(sizes=(0.5,), size_changes=())
     figure = simclr.panel(smooth_images(2), seeds.generator(0))
     assert len(figure.axes) == 2 * 5
+
+
+def test_the_trained_panel_marks_the_view_that_each_view_finds() -> None:
+    z = torch.tensor([[[1.0, 0.1], [1, 0.2]], [[0, 1], [1, 0.21]]])
+    assert nearest_other(z, normalise=True).tolist() == [[1, 3], [1, 1]]
+    figure = method().panel(smooth_images(3), seeds.generator(0), trained=True)
+    told = [axis.get_xlabel() for axis in figure.axes if axis.get_xlabel()]
+    assert len(figure.axes) == 2 * 3 * 5
+    assert len(told) == 3 * 4
+    assert set(told) <= {"✓ same image", "✗ another image"}

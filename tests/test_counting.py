@@ -346,6 +346,7 @@ def test_panel_shows_counts_of_a_trained_net(trained: bool) -> None:
     figure = method.panel(smooth_images(2), seeds.generator(0), trained=trained)
     assert len(figure.axes) == (8 if trained else 4)
     assert sum(len(axis.patches) for axis in figure.axes) == (2 * 2 * 5 * 5 if trained else 0)
+    assert ("Equal height" in figure.get_supxlabel()) == trained
     assert method.training
 
 

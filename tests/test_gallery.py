@@ -1,7 +1,16 @@
-"""The gallery's page: exhibits in the order of their papers, wide pictures that scroll on a phone."""
+"""The gallery: the command to its end, exhibits in the order of their papers, wide pictures that scroll on a phone."""
 
+import dataclasses
 from pathlib import Path
 
+import pytest
+import torch
+
+from cli_helpers import Say
+from nolabel import catalog
+from nolabel.cli.gallery import _note
+from nolabel.data.store import ImageStore
+from nolabel.methods.base import Method
 from nolabel.report.gallery import WIDE, Exhibit, write_gallery
 
 
@@ -29,3 +38,50 @@ def test_only_wide_pictures_scroll(tmp_path: Path) -> None:
     assert body.index('class="paper wide"') < body.index('id="narrow"')
     assert body.count('class="paper wide"') == 1
     assert body.count('class="paper"') == 1
+
+
+def test_the_command_draws_every_method_and_the_answers_of_runs(
+    small_images: Path, tmp_path: Path, say: Say
+) -> None:
+    run, page = tmp_path / "run", tmp_path / "gallery.html"
+    words = (
+        "--steps",
+        1,
+        "--batch-size",
+        4,
+        "--precision",
+        "32-true",
+        "--no-compile",
+        "--no-channels-last",
+        "--out",
+        run,
+    )
+    assert say("pretrain", "exemplar", small_images, "--seeds", 8, *words)[0] == 0
+    code, out, err = say("gallery", small_images, "--runs", run, "--out", page)
+    assert code == 0, err
+    assert "Look at" in out
+    shown = page.read_text()
+    for name in catalog.names("methods"):
+        assert f'id="{name}"' in shown
+    assert shown.count("data:image/svg+xml") == len(catalog.names("methods"))
+    assert shown.count("The task, drawn from your images.") == len(catalog.names("methods")) - 1
+    assert f"What the run in {run} answers on new copies of its seeds" in shown
+    assert "No picture" not in shown
+
+
+@pytest.mark.parametrize(
+    ("name", "splits", "told"),
+    [
+        ("rotation", True, "images it was not trained on"),
+        ("rotation", False, "images that it may have been trained on"),
+        ("exemplar", True, "new copies of its seeds"),
+    ],
+)
+def test_the_note_says_what_a_run_is_asked_about(name: str, splits: bool, told: str) -> None:
+    images = torch.zeros(12, 3, 8, 8, dtype=torch.uint8)
+    store = ImageStore.of(images)
+    if splits:
+        store = dataclasses.replace(store, split_names=("train", "test"), splits=torch.arange(12) % 2)
+    kind = catalog.load("methods", name, Method)
+    assert told in _note(kind, store, Path("run"))
+    assert _note(kind, store, None) == "The task, drawn from your images."

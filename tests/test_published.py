@@ -7,7 +7,7 @@ import pytest
 
 from cli_helpers import Say
 from nolabel import catalog
-from nolabel.published import FILE, tables
+from nolabel.published import FILE, measured, tables
 
 LECTURE = {
     "Exemplar Table 1": 35,
@@ -40,6 +40,7 @@ def test_the_lecture_s_tables_are_there() -> None:
         ("RotNet CIFAR-10", "RotNet + conv", "NIN", "CIFAR-10", "accuracy", 91.16),
         ("Exemplar Table 1", "Exemplar-CNN (92c5-256c5-512c5-1024f)", None, "STL-10", "accuracy", 74.2),
         ("SimCLR Table 8", "Random init", "ResNet-50 (4x)", "VOC2007", "11-point mAP", 69.4),
+        ("SimCLR Appendix B.9", "SimCLR", "ResNet-50, 3x3 stem", "CIFAR-10", "top-1", 94.0),
         ("RotNet Table 1", "RotNet, 4 blocks", None, "CIFAR-10", "accuracy", 89.06),
     ],
 )
@@ -92,6 +93,12 @@ def test_methods_are_listed_with_published_numbers(say: Say) -> None:
         assert name.replace("_", "-") in out
     line = next(line for line in out.splitlines() if "RotNet + conv" in line)
     assert all(word in line for word in ("NIN", "CIFAR-10", "convolutional head", "91.16"))
+    here = out.partition("Measured here")[2].splitlines()
+    for run in measured():
+        assert any(
+            run.linear in line and run.task in line and line.startswith(run.method.replace("_", "-"))
+            for line in here
+        )
 
 
 def test_all_numbers_of_one_method(say: Say) -> None:
@@ -99,6 +106,9 @@ def test_all_numbers_of_one_method(say: Say) -> None:
     assert code == 0
     assert "RotNet, 3 blocks" in out
     assert "SimCLR," not in out
+    assert [line.split()[0] for line in out.partition("Measured here")[2].splitlines()[2:]] == [
+        "rotation" for _ in measured(lambda run: run.method == "rotation")
+    ]
     code, _, err = say("methods", "rotatoin")
     assert code == 2
     assert "did you mean rotation?" in err

@@ -33,6 +33,31 @@ def test_a_recipe_names_what_exists(name: str) -> None:
     assert all(row.implements == found.method for row in found.published())
 
 
+@pytest.mark.parametrize("name", recipes.names())
+def test_the_header_has_command_length_hardware_and_result(name: str) -> None:
+    found = recipes.find(name)
+    header = " ".join(str(importlib.import_module(f"nolabel.recipes.{found.method}").__doc__).split())
+    line = header.partition(f"`nolabel reproduce {name} ")[2].partition(" - `")[0]
+    assert found.hardware
+    assert f"; {found.asked}; {found.hardware}; {' '.join(found.result.split())}." in line
+    assert "not run" in line or found.measured()
+    assert found.deviations
+
+
+def test_a_result_is_of_the_recipe_s_own_setting() -> None:
+    scaled = recipes.find("simclr-scaled")
+    runs = scaled.measured()
+    assert runs
+    assert {(run.method, run.encoder, run.size, run.data) for run in runs} == {
+        ("simclr", "resnet10", 32, "cifar10")
+    }
+    assert all(run.linear.split()[0] in scaled.result for run in runs)
+    assert (
+        recipes.find("simclr-caltech101").result == "not run"
+    )  # other options than the run with the defaults
+    assert "accuracy" in recipes.find("context-prediction-scaled").result
+
+
 def test_every_method_has_the_papers_setting_and_two_scaled_ones() -> None:
     settings = ("paper", "scaled", "caltech101")
     wanted = {f"{name.replace('_', '-')}-{s}" for name in catalog.names("methods") for s in settings}

@@ -285,7 +285,9 @@ def test_panel_shows_answers_only_of_a_trained_net(trained: bool) -> None:
     method = rotation().train()
     figure = method.panel(smooth_images(2), seeds.generator(0), trained=trained)
     labels = [axis.get_xlabel() for axis in figure.axes]
-    assert len(figure.axes) == (16 if trained else 8)
+    assert len(figure.axes) == (8 + 3 * 4 if trained else 8)
+    heights = [axis.get_ylabel().splitlines()[-1] for axis in figure.axes if axis.get_ylabel()]
+    assert heights == (["early stage", "middle stage", "late stage"] if trained else [])
     assert sum("%" in label for label in labels) == (8 if trained else 0)
     assert method.training
 

@@ -62,11 +62,17 @@ def row_of(run: Path) -> dict[str, Any]:
     }
 
 
+def machine_in_words(row: dict[str, Any]) -> str:
+    """The processor, the number of threads and, where it is not float32, the number format of a row's training."""
+    low = {"bf16-mixed": ", bfloat16", "16-mixed": ", float16"}.get(row.get("precision", ""), "")
+    return f"{row['processor']}, {row['threads']} thread{'s' * (row['threads'] > 1)}{low}"
+
+
 def _name(row: dict[str, Any]) -> tuple[Any, ...]:
     return (row["method"], row["seed"], row["encoder"], row["size"], row["data"], json.dumps(row["asked"]))
 
 
-def _task(row: dict[str, Any]) -> str:
+def task_in_words(row: dict[str, Any]) -> str:
     """The task's own answers in words: numbers as they were logged, chance in brackets where there is one."""
     said = []
     for name, value in row["held_out"].items():
@@ -76,7 +82,8 @@ def _task(row: dict[str, Any]) -> str:
     return ", ".join(said)
 
 
-def _accuracy(row: dict[str, Any], protocol: str) -> str:
+def accuracy_in_words(row: dict[str, Any], protocol: str) -> str:
+    """Top-1 in per cent with its interval and stage, or `not measured`."""
     for r in row["measured"]:
         if (r["protocol"], r["metric"]) == (protocol, "top1"):
             stage = f", {r['chosen']['stage']}" if "stage" in r["chosen"] else ""
@@ -84,7 +91,8 @@ def _accuracy(row: dict[str, Any], protocol: str) -> str:
     return "not measured"
 
 
-def _over_random(row: dict[str, Any], protocol: str) -> str:
+def over_random_in_words(row: dict[str, Any], protocol: str) -> str:
+    """Points over random weights with their interval and p; "" where they were not measured beside."""
     for r in row["measured"]:
         if (r["protocol"], r["metric"]) == (protocol, "top1_difference") and "random" in r["against"]:
             p = "p < 0.001" if r["p"] < 0.001 else f"p = {r['p']:.3f}"
@@ -94,8 +102,11 @@ def _over_random(row: dict[str, Any], protocol: str) -> str:
 
 def table(rows: list[dict[str, Any]]) -> str:
     lines = [
-        f"| {row['method'].replace('_', ' ')} | {row['seed']} | {row['steps']:,} | {row['images']:,} | {_task(row)} | "
-        + " | ".join(f"{_accuracy(row, p)} | {_over_random(row, p)}" for p in ("linear", "knn"))
+        f"| {row['method'].replace('_', ' ')} | {row['seed']} | {row['steps']:,} | {row['images']:,} | "
+        + f"{task_in_words(row)} | "
+        + " | ".join(
+            f"{accuracy_in_words(row, p)} | {over_random_in_words(row, p)}" for p in ("linear", "knn")
+        )
         + " |"
         for row in rows
     ]

@@ -1,4 +1,4 @@
-"""Does a pretext task fit these images? Two short runs, and sentences that say what they showed."""
+"""Does a pretext task fit these images? One or two short runs, and sentences that say what they showed."""
 
 import math
 from collections.abc import Callable
@@ -7,24 +7,29 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from nolabel import catalog
 from nolabel.api import pretrain
 from nolabel.data.store import ImageStore
-from nolabel.errors import DataError
+from nolabel.errors import DataError, UsageError
 from nolabel.methods.base import Method
+from nolabel.report.records import method_in_words
 from nolabel.runs import Run
 from nolabel.seeds import generator
+from nolabel.training.restore import load_method
 from nolabel.views import plain
 
 GREY = 0.01
 """mean difference between the channels of a pixel, in [0, 1], below which an image counts as grey"""
 LOOKED_AT = 512
-"""images whose colour is measured"""
+"""images whose colour is measured, and whose thumbnails are turned"""
+THUMBNAIL = 8
+"""side in pixels of a thumbnail"""
 EASY = 0.95
 """accuracy at which little is left to learn from a task"""
 SHORTCUT = 0.1
-"""accuracy that the defences must cost before they are said to block a shortcut"""
+"""score that the defences must cost before they are said to block a shortcut"""
 SIGMAS = 3.0
 """standard errors above chance that count as solved"""
 
@@ -40,6 +45,8 @@ class Solved:
     images: int
     kind: str
     """`accuracy`, or `loss`: the score is 1 - loss / loss of the best constant answer"""
+    empty: bool = False
+    """whether the best constant answer loses nothing: there is nothing to predict, and the score is 0"""
 
     @property
     def above(self) -> bool:
@@ -54,11 +61,14 @@ class Solved:
 class Check:
     """What the runs showed."""
 
-    defended: Solved
-    undefended: Solved | None
-    """None: the method has no defences, or needs none"""
+    default: Solved
+    """with the method's own options"""
+    other: Solved | None
+    """with its defences off, or on where they are off by default; None: the method has none"""
     colour: float
     """share of the images that are not grey"""
+    upright: Solved
+    """how well turns of thumbnails are told"""
     sentences: tuple[str, ...]
 
 
@@ -74,28 +84,39 @@ def check(
     seed: int = 0,
     say: Callable[[str], None] = lambda text: None,
 ) -> Check:
-    """Train `method` on `data` twice, with its defences and without, `minutes` in all; runs go into `out`.
+    """Train `method` on `data` as it is and with its defences the other way, `minutes` in all, in folders of `out`.
 
     Raises:
         UsageError: an unknown method, or a folder in use.
         DataError: no images, or too few to hold any back.
     """
     kind = catalog.load("methods", method, Method)
-    arms: list[tuple[str, dict[str, Any]]] = [("defended", {})]
-    if kind.undefended:
-        arms.append(("undefended", kind.undefended))
+    arms: dict[str, dict[str, Any]] = {"default": {}}
+    if kind.defended:
+        arms["defended"] = kind.defended
+    elif kind.undefended:
+        arms["undefended"] = kind.undefended
     runs: list[Run] = []
-    for name, options in arms:
-        say(f"Training with its defences {'on' if name == 'defended' else 'off'} ...")
+    for name, options in arms.items():
+        say(f"Training {method_in_words(method)} {_in_words(options) or 'as it is'} ...")
         run = pretrain(method, data, options=options, encoder=encoder, size=size, seed=seed, labels=labels,
                        minutes=minutes / len(arms), out=out / name)  # fmt: skip
         runs.append(run)
     side = runs[0].info["data"]["opened_at"]
-    store = data if isinstance(data, ImageStore) else ImageStore.open(data, size=side)
+    store = (data if isinstance(data, ImageStore) else ImageStore.open(data, size=side)).split("train")
     found = [solved(run) for run in runs]
-    colour = colourful(store.split("train"))
-    undefended = found[1] if len(found) > 1 else None
-    return Check(found[0], undefended, colour, tuple(judge(method, found[0], undefended, colour)))
+    other = found[1] if len(found) > 1 else None
+    colour, upright = colourful(store), turns_of_thumbnails(store)
+    return Check(found[0], other, colour, upright, tuple(judge(method, found[0], other, colour, upright)))
+
+
+def _in_words(options: dict[str, Any]) -> str:
+    """`{"gap": False, "jitter": 0}` -> "with --no-gap --jitter 0"; "" for none."""
+    words = []
+    for name, value in options.items():
+        flag = name.replace("_", "-")
+        words.append(f"--{'' if value else 'no-'}{flag}" if isinstance(value, bool) else f"--{flag} {value}")
+    return f"with {' '.join(words)}" if words else ""
 
 
 def solved(run: Run) -> Solved:
@@ -103,6 +124,10 @@ def solved(run: Run) -> Solved:
 
     An accuracy where the method has one, else what it gained over the best constant answer (`held_out` names its
     loss `constant_loss`), else over the loss of a head that says the same of everything.
+
+    Raises:
+        DataError: no images were held out.
+        UsageError: the method knows no loss to compare with.
     """
     task = {
         key.removeprefix("held_out/"): value
@@ -113,38 +138,67 @@ def solved(run: Run) -> Solved:
         raise DataError(
             "Too few images to hold any back: a pretext task cannot be checked on images it was trained on."
         )
-    images, chance = int(task["images"]), run.info["chance"]
-    if chance["accuracy"] is not None and "accuracy" in task:
-        return Solved(task["accuracy"], chance["accuracy"], images, "accuracy")
-    constant = task.get("constant_loss", chance["loss"])
+    images, chance = int(task["images"]), run.info["chance"]["accuracy"]
+    if chance is not None and "accuracy" in task:
+        return Solved(task["accuracy"], chance, images, "accuracy")
+    constant = task.get("constant_loss")
+    if constant is None:
+        constant = load_method(run.folder).chance_loss(min(run.info["recipe"]["batch_size"], images))
+    if constant is None:
+        raise UsageError(
+            f"{run.info['method']} cannot be checked: it states neither `chance` nor `chance_loss` to compare with."
+        )
+    if constant <= 0:
+        return Solved(0.0, 0.0, images, "loss", empty=True)
     return Solved(1 - task["loss"] / constant, 0.0, images, "loss")
 
 
+def _some(store: ImageStore, side: int) -> Tensor:
+    """The first `LOOKED_AT` images of a fixed random order, whole: (n, 3, side, side) in [0, 1]."""
+    order = torch.randperm(len(store), generator=generator(0, "pretext", "images"))[:LOOKED_AT]
+    return plain.whole(store.batch(order), side)
+
+
 def colourful(store: ImageStore) -> float:
-    """The share of images whose channels differ, among the first `LOOKED_AT` of a fixed random order."""
-    order = torch.randperm(len(store), generator=generator(0, "pretext", "colour"))[:LOOKED_AT]
-    pixels = plain.whole(store.batch(order), 32)
+    """The share of images whose channels differ."""
+    pixels = _some(store, 32)
     spread = (pixels.amax(1) - pixels.amin(1)).mean((1, 2))
     return float((spread > GREY).float().mean())
 
 
-def judge(method: str, defended: Solved, undefended: Solved | None, colour: float) -> list[str]:
-    """Sentences on whether the task fits, from the evidence alone."""
-    told = [_solved_sentence(method, defended)]
-    if undefended is not None:
-        told.append(_shortcut_sentence(defended, undefended))
-    if colour < 0.5:
-        told.append(
-            f"Only {colour:.0%} of the images have colour: colorization has nothing to teach here, and colour "
-            "distortions change nothing."
+def turns_of_thumbnails(store: ImageStore) -> Solved:
+    """How well least squares on thumbnails of half of the images name the quarter turns of the other half's."""
+    small = (
+        _some(store, THUMBNAIL).cpu() * 255
+    ).round() / 255  # rounding of the resize must not tell the turn
+    small = small - small.mean()
+    turned = torch.stack([small.rot90(k, (2, 3)).flatten(1) for k in range(4)], 1)
+    half = len(turned) // 2
+    seen, asked = turned[:half].flatten(0, 1), turned[half:]
+    ridge = len(seen) * seen.square().mean().clamp_min(1e-8) * torch.eye(seen.shape[1])
+    weights = torch.linalg.solve(seen.T @ seen + ridge, seen.T @ torch.eye(4).repeat(half, 1))
+    right = (asked @ weights).argmax(2) == torch.arange(4)
+    return Solved(float(right.float().mean()), 0.25, len(asked), "accuracy")
+
+
+def judge(method: str, default: Solved, other: Solved | None, colour: float, upright: Solved) -> list[str]:
+    """Sentences on whether the task fits, from the evidence alone; `method` is a name of the catalogue."""
+    kind = catalog.load("methods", method, Method)
+    told = [_solved_sentence(method, kind, default)]
+    if other is not None and not default.empty:
+        told.append(_shortcut_sentence(kind, default, other))
+    return [*told, _colour_sentence(method, colour), _turn_sentence(method, default, upright)]
+
+
+def _solved_sentence(method: str, kind: type[Method], found: Solved) -> str:
+    name = method_in_words(method)
+    name = name[0].upper() + name[1:]
+    where = f"on {kind.unseen or f'{found.images:,} held-out images'}"
+    if found.empty:
+        return (
+            f"{name} does not fit: there is nothing to predict {where}, because one constant answer is right "
+            "everywhere."
         )
-    elif method == "colorization":
-        told.append(f"{colour:.0%} of the images have colour, so there is something to predict.")
-    return told
-
-
-def _solved_sentence(method: str, found: Solved) -> str:
-    name, where = method.replace("_", " "), f"on {found.images:,} held-out images"
     if found.kind == "loss":
         if not found.above:
             return f"{name} does not fit, or needs longer: {where} its answers are no better than one constant answer."
@@ -163,14 +217,46 @@ def _solved_sentence(method: str, found: Solved) -> str:
     return f"{name} fits: {told}. The images carry the answer, and it is not trivial."
 
 
-def _shortcut_sentence(defended: Solved, undefended: Solved) -> str:
+def _shortcut_sentence(kind: type[Method], default: Solved, other: Solved) -> str:
     unit = (
-        "of the answers are right" if defended.kind == "accuracy" else "of the constant answer's loss is gone"
+        "of the answers are right" if default.kind == "accuracy" else "of the constant answer's loss is gone"
     )
-    told = f"With its defences off {undefended.score:.1%} {unit}, with them on {defended.score:.1%}"
-    if undefended.score - defended.score > SHORTCUT:
+    off, on = (default, other) if kind.defended else (other, default)
+    told = f"With its defences off {off.score:.1%} {unit}, with them on {on.score:.1%}"
+    if off.score - on.score <= SHORTCUT:
+        return f"{told}: no shortcut was found at this length of training."
+    if kind.defended:
         return (
-            f"{told}: there is a shortcut in these images that needs no understanding, and the defences block it. "
-            "Leave them on."
+            f"{told}: a part of the answer lies in what they hide, which may be a shortcut. They are off by default: "
+            f"pretrain {_in_words(kind.defended)} as well, and keep the encoder that is measured better."
         )
-    return f"{told}: no shortcut was found at this length of training."
+    return (
+        f"{told}: there is a shortcut in these images that needs no understanding, and the defences block it. "
+        "Leave them on."
+    )
+
+
+def _colour_sentence(method: str, colour: float) -> str:
+    if colour < 0.5:
+        return (
+            f"Only {colour:.0%} of the images have colour: colour carries nothing in the others, colorization has "
+            "nothing to teach there, and colour distortions change no more than brightness and contrast."
+        )
+    told = f"{colour:.0%} of the images have colour"
+    if method == "colorization":
+        return f"{told}, so there is something to predict."
+    return f"{told}; whether it follows from what they show, `nolabel check-pretext colorization DATA` finds out."
+
+
+def _turn_sentence(method: str, default: Solved, upright: Solved) -> str:
+    told = (
+        f"A plain linear fit to thumbnails of {THUMBNAIL} px names {upright.score:.0%} of their quarter turns "
+        "(guessing 25%)"
+    )
+    if method == "rotation":
+        if upright.above and default.above:
+            return f"{told}: so much of the answer lies in where it is bright, and needs no understanding."
+        return f"{told}: brightness alone does not tell the turn."
+    if upright.above:
+        return f"{told}: the images have a natural up, so rotation carries information here."
+    return f"{told}; whether the images have a natural up, `nolabel check-pretext rotation DATA` finds out."

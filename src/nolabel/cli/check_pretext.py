@@ -16,7 +16,7 @@ def check_pretext(
     data: str,
     /,
     *,
-    minutes: Annotated[float, Parameter(help="of training in all, shared by the two runs")] = 4.0,
+    minutes: Annotated[float, Parameter(help="of training in all, shared by the runs")] = 4.0,
     encoder: Annotated[str, Parameter(help="as for nolabel pretrain")] = "resnet10",
     size: Annotated[int | None, Parameter(help="side in pixels; the images' own, at most 96")] = None,
     labels: Annotated[
@@ -27,7 +27,10 @@ def check_pretext(
     ] = None,
     seed: Annotated[int, Parameter(help="of all randomness")] = 0,
 ) -> None:
-    """Say whether a method's task fits your images: two short runs, with its defences on and off."""
+    """Say whether a method's task fits your images, by short runs with its defences on and off.
+
+    Also whether rotation and colour carry information in these images at all.
+    """
     method_file(method)
     name = method if "." in method else method.replace("-", "_")
     folder = new_folder(out, "check", data)

@@ -70,15 +70,20 @@ def exhibit(name: str, store: ImageStore, folder: Path | None, size: int | None,
     kind = catalog.load("methods", name, Method)
     try:
         picture = figures.svg_bytes(draw(name, store, folder, size, seed))
-        note = (
-            "The task, drawn from your images."
-            if folder is None
-            else f"What the run in {folder} answers on images it was not trained on."
-        )
+        note = _note(kind, store, folder)
     except UsageError as error:
         picture, note = b"", f"No picture of this method: {error}"
     words = method_in_words(name)
     return Exhibit(Path(name).stem, words[0].upper() + words[1:], kind.paper, kind.explained, picture, note)
+
+
+def _note(kind: type[Method], store: ImageStore, folder: Path | None) -> str:
+    """What a picture shows."""
+    if folder is None:
+        return "The task, drawn from your images."
+    apart = training_images(store, 0)[1] is not None
+    images = "images it was not trained on" if apart else "images that it may have been trained on"
+    return f"What the run in {folder} answers on {kind.unseen or images}."
 
 
 def draw(name: str, store: ImageStore, folder: Path | None, size: int | None, seed: int) -> "Figure":
@@ -87,7 +92,8 @@ def draw(name: str, store: ImageStore, folder: Path | None, size: int | None, se
     Raises:
         UsageError: the method cannot be drawn from these images.
     """
-    train, held_out = training_images(store, seed)
+    split_by = read_description(folder)["seed"] if folder else seed
+    train, held_out = training_images(store, split_by)
     shown = train if held_out is None else held_out
     kind = catalog.load("methods", name, Method)
     method = load_method(folder) if folder else _untrained(kind, train, size or default_size(train), seed)

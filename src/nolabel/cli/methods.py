@@ -5,13 +5,18 @@ from collections.abc import Sequence
 from nolabel import catalog
 from nolabel.cli import _screen
 from nolabel.errors import UsageError
-from nolabel.published import Published, tables
+from nolabel.published import Published, measured, tables
 
 HEADINGS = ("published as", "encoder", "data set", "protocol", "metric", "value", "source")
+RUNS = (
+    "method", "encoder", "data set", "px", "length", "seed", "the task, on held-out images", "linear probe, top-1",
+    "kNN, top-1", "machine", "date",
+)  # fmt: skip
+"""headings of what was measured here"""
 
 
 def methods(method: str | None = None, /) -> None:
-    """List the methods, with published numbers of each.
+    """List the methods, with published numbers of each and what was measured here.
 
     Numbers compare only where data set, encoder and protocol are the same.
 
@@ -27,8 +32,9 @@ def methods(method: str | None = None, /) -> None:
         )
         _screen.line()
         rows = [(_shown(row.implements), *_cells(row)) for row in _published(known) if row.headline]
+        _screen.line("Published")
         _screen.table(("method", *HEADINGS), rows, right=("value",))
-        _screen.line()
+        _measured(known)
         _screen.line(
             "nolabel methods METHOD shows all numbers of one method, nolabel pretrain METHOD --help its options; "
             "METHOD may be a dotted path or a .py file too."
@@ -39,8 +45,25 @@ def methods(method: str | None = None, /) -> None:
         raise UsageError(catalog.unknown("method", method, tuple(map(_shown, known))))
     _screen.line(catalog.summary("methods", name))
     _screen.line()
+    _screen.line("Published")
     notes = [(*_cells(row), row.note) for row in _published((name,))]
     _screen.table((*HEADINGS, "note"), notes, right=("value",))
+    _measured((name,))
+
+
+def _measured(names: Sequence[str]) -> None:
+    """What was measured here of the methods `names`, a run a line."""
+    runs = measured(lambda run: run.method in names)
+    _screen.line("\nMeasured here, with the methods' own options (docs/results says how)")
+    if not runs:
+        return _screen.line("Not run.")
+    rows = [
+        (_shown(run.method), run.encoder, run.data, run.size, run.length, run.seed, run.task, run.linear, run.knn,
+         run.machine, run.date)
+        for run in runs
+    ]  # fmt: skip
+    _screen.table(RUNS, rows)
+    _screen.line()
 
 
 def _published(names: Sequence[str]) -> list[Published]:

@@ -44,7 +44,8 @@ def reproduce(
     _measured(folder)
     _published(found)
     _screen.line("\nWhat differs from the published setting:")
-    shorter = (f"Length: {_length(asked)} instead of {_length(dict(found.length))}.",) if asked else ()
+    length = ", ".join(f"{value:,g} {name}" for name, value in asked.items())
+    shorter = (f"Length: {length} instead of {found.asked}.",) if asked else ()
     for sentence in (
         *found.deviations,
         *shorter,
@@ -55,15 +56,11 @@ def reproduce(
 
 def _list() -> None:
     rows = [
-        (name, one.encoder, f"{one.size} px", _length(dict(one.length)), one.dataset, one.result)
+        (name, one.encoder, f"{one.size} px", one.asked, one.dataset, one.result)
         for name in recipes.names()
         for one in (recipes.find(name),)
     ]
     _screen.table(("recipe", "encoder", "size", "length", "made for", "measured here"), rows)
-
-
-def _length(length: dict[str, float]) -> str:
-    return ", ".join(f"{value:,g} {name}" for name, value in length.items())
 
 
 def _carry_out(

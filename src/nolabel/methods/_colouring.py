@@ -1,4 +1,4 @@
-"""Photographs in the colours that a trained colorization gives them, at their own resolution."""
+"""Colours that a trained colorization gives: to photographs at their own resolution, and in its picture."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -7,10 +7,15 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nolabel.data.batch import ImageBatch
 from nolabel.encoders.base import evaluating
+from nolabel.methods._picture_grid import picture_grid
+from nolabel.views import plain
 from nolabel.views.lab import lab_to_rgb, rgb_to_lab, rgb_to_yuv, yuv_to_rgb
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
     from nolabel.methods.colorization import Colorization
 
 Space = Literal["lab", "yuv"]
@@ -63,6 +68,23 @@ def joined(rgb: Tensor, colours: Tensor, space: Space) -> Tensor:
     forth, back = (rgb_to_lab, lab_to_rgb) if space == "lab" else (rgb_to_yuv, yuv_to_rgb)
     parts = zip(rgb.split(ROWS, 2), large.split(ROWS, 2), strict=True)
     return torch.cat([back(torch.cat([forth(part)[:, :1], colour], 1)) for part, colour in parts], 2)
+
+
+def panel(method: "Colorization", images: ImageBatch, trained: bool) -> "Figure":
+    """Each image (a row): what the net sees, the colours that a trained one gives, and the truth.
+
+    Of a distribution over classes a colour is made by its mean, which is greyish, by the annealed mean, and by its
+    mode, which is spotty.
+    """
+    rgb = plain.whole(images, method.data.size)
+    columns = {"what it sees": (method.split(rgb)["grey"] * 0.25 + 0.5).clamp(0, 1)}
+    if trained:
+        own = method.options.temperature
+        made = {"mean (T = 1)": 1.0, f"annealed (T = {own:g})": own, "likeliest (T = 0)": 0.0}
+        with evaluating(method):
+            for title, temperature in made.items() if method.bins else {"its colours": None}.items():
+                columns[title] = joined(rgb, method.colours(rgb, temperature), method.space)
+    return picture_grid(columns | {"the truth": rgb}, "Colorization: which colours did the image have?", 2.0)
 
 
 def _seen_size(rgb: Tensor, shorter: int) -> tuple[int, int]:

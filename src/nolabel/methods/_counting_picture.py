@@ -13,11 +13,10 @@ PLACES = ((0.0, 0.53), (0.53, 0.53), (0.0, 0.0), (0.53, 0.0))
 """colour and lower left corner of each quarter, rows first"""
 UNITS = 5
 """units drawn, those that count most"""
-TITLES = (
-    "the image, halved",
-    "its four quarters",
-    "the image (grey)\n= its quarters (coloured)",
-    "another image (grey)\n≠ the quarters (coloured)",
+TITLES = ("the image, halved", "its four quarters", "counts: the same image", "counts: another image")
+LEGEND = (
+    "Grey bar: a whole image. Coloured bars: the four quarters, one on the other.\n"
+    "Equal height: the counts add up, as they must for the same image and must not for another one."
 )
 
 
@@ -29,7 +28,7 @@ def draw(whole: Tensor, tiles: Tensor, counts: tuple[Tensor, Tensor, Tensor] | N
     from matplotlib.figure import Figure
 
     rows, columns = len(whole), 2 if counts is None else 4
-    figure = Figure(figsize=(2.5 * columns, 2.3 * rows + 0.9), layout="constrained")
+    figure = Figure(figsize=(2.5 * columns, 2.3 * rows + 1.2), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False)
     for axis, title in zip(axes[0], TITLES[:columns], strict=True):
         axis.set_title(title, fontsize=12)
@@ -46,6 +45,7 @@ def draw(whole: Tensor, tiles: Tensor, counts: tuple[Tensor, Tensor, Tensor] | N
                 edge.set(color=colour, linewidth=2.5)
     if counts is not None:
         _bars(axes[:, 2:], *(values.cpu() for values in counts))
+        figure.supxlabel(LEGEND, fontsize=12)
     figure.suptitle("Counting: do the quarters add up to the whole?", fontsize=13)
     return figure
 

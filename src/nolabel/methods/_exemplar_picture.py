@@ -2,12 +2,34 @@
 
 from typing import TYPE_CHECKING
 
+import torch
 from torch import Tensor
+
+from nolabel.encoders.base import evaluating
+from nolabel.methods import _exemplar_copies
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from nolabel.methods.exemplar import Exemplar
+
+SEEDS, COPIES = 2, 24
+"""drawn: seeds, and copies of each"""
 COLUMNS = 8
+
+
+def panel(method: "Exemplar", generator: torch.Generator, trained: bool) -> "Figure":
+    """`SEEDS` seeds of `method` and `COPIES` of each; of a trained net also whether it names them."""
+    device = method.windows.device
+    labels = torch.randint(len(method.windows), (SEEDS,), generator=generator).to(device)
+    drawn = _exemplar_copies.draw(method.options, SEEDS * COPIES, generator)
+    flat = {k: v.to(device) for k, v in drawn.items()} | {"labels": labels.repeat_interleave(COPIES)}
+    copies = method.copies(flat)
+    right = None
+    if trained:
+        with evaluating(method):
+            right = (method.named(copies) == flat["labels"]).unflatten(0, (SEEDS, COPIES))
+    return draw(method.originals()[labels], copies.unflatten(0, (SEEDS, COPIES)), right)
 
 
 def draw(seeds: Tensor, copies: Tensor, right: Tensor | None) -> "Figure":

@@ -1,6 +1,31 @@
-"""What the context encoder measures and shows: errors of hidden pixels, and a grid of pictures."""
+"""What the context encoder measures and shows: errors of hidden pixels, and the families of masks."""
 
+import torch
 from torch import Tensor
+
+from nolabel.views import masks
+
+FAMILIES: dict[masks.Kind, str] = {
+    "random_region": "a region",
+    "random_block": "blocks",
+    "central": "the centre",
+}
+
+
+def families(
+    images: Tensor, mean: Tensor, fraction: float, side: int, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """The images (B, 3, s, s) under each family of masks, hidden parts in `mean`, by its name and hidden share.
+
+    `fraction` and `side` (of the central square) as in `masks.hidden`.
+    """
+    count, size = len(images), images.shape[-1]
+    found = {}
+    for kind, name in FAMILIES.items():
+        drawn = masks.draw(kind, count, size, generator)
+        hidden = masks.hidden(kind, drawn, count, size, fraction, side)[:, None].to(images.device)
+        found[f"{name} ({hidden.float().mean():.0%})"] = torch.where(hidden, mean, images)
+    return found
 
 
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:

@@ -7,34 +7,35 @@ from torch import Tensor
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+STAGES = ("it looks here:\nearly stage", "middle stage", "late stage")
+
 
 def draw(turned: Tensor, turns: tuple[int, ...], shares: Tensor | None, looked_at: Tensor | None) -> "Figure":
     """One row an image, one column a turn: `turned` (B, K, 3, S, S), `turns` in eighths of a full turn.
 
-    Of a trained net `shares` (B, K, K), the probabilities of its answers, and `looked_at` (B, K, S, S) in [0, 1], drawn
-    in a row below; else both None.
+    Of a trained net `shares` (B, K, K), the probabilities of its answers, and `looked_at` (3, K, S, S) in [0, 1], the
+    attention of an early, a middle and a late stage on the turns of the first image, in rows below; else both None.
     """
     from matplotlib.figure import Figure
 
     images, count = turned.shape[:2]
-    step = 1 if shares is None else 2
-    figure = Figure(figsize=(1.6 * count, 1.8 * step * images + 0.6), layout="constrained")
-    axes = figure.subplots(step * images, count, squeeze=False)
+    rows = images + (0 if looked_at is None else len(looked_at))
+    figure = Figure(figsize=(1.7 * count, 1.8 * rows + 0.6), layout="constrained")
+    axes = figure.subplots(rows, count, squeeze=False)
     pictures = turned.permute(0, 1, 3, 4, 2).flatten(0, 1).cpu().numpy()
-    for axis, picture in zip(axes[::step].flat, pictures, strict=True):
+    for axis, picture in zip(axes[:images].flat, pictures, strict=True):
         axis.imshow(picture, interpolation="nearest")
     for axis, turn in zip(axes[0], turns, strict=True):
         axis.set_title(f"turned {45 * turn}°", fontsize=12)
     if shares is not None and looked_at is not None:
-        grey = turned.mean(2).flatten(0, 1).cpu().numpy()
-        for axis, picture, heat in zip(
-            axes[1::2].flat, grey, looked_at.flatten(0, 1).cpu().numpy(), strict=True
-        ):
-            axis.imshow(picture, cmap="gray", vmin=0, vmax=1)
-            axis.imshow(heat, cmap="inferno", alpha=0.6, vmin=0, vmax=1)
-            axis.set_xlabel("where it looks", fontsize=12)
+        grey = turned[0].mean(1).cpu().numpy()
+        for name, row, heats in zip(STAGES, axes[images:], looked_at.cpu().numpy(), strict=True):
+            row[0].set_ylabel(name, fontsize=12)
+            for axis, picture, heat in zip(row, grey, heats, strict=True):
+                axis.imshow(picture, cmap="gray", vmin=0, vmax=1)
+                axis.imshow(heat, cmap="inferno", alpha=0.6, vmin=0, vmax=1)
         best, named = shares.cpu().max(2)
-        for i, axis in enumerate(axes[::2].flat):
+        for i, axis in enumerate(axes[:images].flat):
             share, answer = float(best.flatten()[i]), int(named.flatten()[i])
             right = answer == i % count
             text = f"{'✓' if right else '✗'} {45 * turns[answer]}° ({share:.0%})"

@@ -90,8 +90,14 @@ class Method(nn.Module, ABC):
 
     explained: ClassVar[str] = ""
     """one paragraph for a reader who is new to it: the task, and what solving it takes"""
+    when: ClassVar[str] = ""
+    """when it is the method to take, and when it is not"""
     undefended: ClassVar[dict[str, Any]] = {}
-    """values of options that turn off its defences against solutions that need no understanding"""
+    """values of options that turn off its defences against solutions that need no understanding; the loss stays"""
+    defended: ClassVar[dict[str, Any]] = {}
+    """values of options that turn such defences on, of a method whose defaults have none"""
+    unseen: ClassVar[str] = ""
+    """what `held_out` and a trained `panel` are asked about, where that is not images that were not trained on"""
 
     encoder: Encoder
     """what is kept"""

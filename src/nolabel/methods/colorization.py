@@ -27,8 +27,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nolabel.data.batch import ImageBatch
-from nolabel.encoders.base import Encoder, evaluating
+from nolabel.encoders.base import Encoder
 from nolabel.encoders.colorization_net import colour_head
+from nolabel.methods import _colouring
 from nolabel.methods._colour_bins import (
     annealed_mean,
     class_weights,
@@ -38,8 +39,7 @@ from nolabel.methods._colour_bins import (
     places,
     soft_targets,
 )
-from nolabel.methods._colouring import Space, joined
-from nolabel.methods._picture_grid import picture_grid
+from nolabel.methods._colouring import Space
 from nolabel.methods.base import DataInfo, Method, Recipe
 from nolabel.views import geometry, plain
 from nolabel.views.lab import rgb_to_lab, rgb_to_yuv
@@ -115,10 +115,14 @@ class Colorization(Method):
         "blue: to colour a thing one must know what it is. It chooses among 313 colours at every place, since the "
         "mean of several likely colours would be a dull brown."
     )
+    when = (
+        "When things have colours of their own (plants, animals, skies), or when black-and-white photographs shall be "
+        "coloured. Not for grey images, which hold nothing to predict, nor where colours are a choice (clothes, cars)."
+    )
+    defended = {"lightness_jitter": 0.5}
     classes: Tensor
     weights: Tensor
     unit: Tensor
-    undefended = {"rebalance": 1.0, "colour_mask": False}
 
     def __init__(self, encoder: Encoder, options: ColorizationOptions, data: DataInfo) -> None:
         super().__init__(encoder, options, data)
@@ -250,11 +254,4 @@ class Colorization(Method):
     @torch.no_grad()
     def panel(self, images: ImageBatch, generator: torch.Generator, trained: bool = False) -> "Figure":
         """Each image (a row): what the net sees, the colours it gives (when trained), and the truth."""
-        rgb = plain.whole(images, self.data.size)
-        grey = (self.split(rgb)["grey"] * 0.25 + 0.5).clamp(0, 1)
-        columns = {"what it sees": grey}
-        if trained:
-            with evaluating(self):
-                columns["its colours"] = joined(rgb, self.colours(rgb), self.space)
-        title = "Colorization: which colours did the image have?"
-        return picture_grid(columns | {"the truth": rgb}, title, 2.4)
+        return _colouring.panel(self, images, trained)

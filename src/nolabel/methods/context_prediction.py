@@ -119,6 +119,10 @@ class ContextPrediction(Method):
         "lower left? Who knows that an ear sits above a cheek can tell. A gap between the patches and random shifts "
         "keep the network from following lines across the border."
     )
+    when = (
+        "When images are large enough for nine patches and their gaps (96 px or more) and show things whose parts have "
+        "fixed places. Not for textures and aerial images, and at 32 px a patch holds too little."
+    )
     undefended = {"gap": 0, "jitter": 0, "colour_mode": "none", "patch_norm": False, "pixelation_p": 0.0}
 
     def __init__(self, encoder: Encoder, options: ContextPredictionOptions, data: DataInfo) -> None:

@@ -137,6 +137,10 @@ class Counting(Method):
         "network has to find some that can be counted, and they must differ from picture to picture. It sees the "
         "whole picture at half its size, so it must recognise a thing at two scales."
     )
+    when = (
+        "When images show several things of a kind, at 64 px or more: a quarter of 32 px shows little. As a second "
+        "task beside others rather than the first to try, since its loss can fall without anything being counted."
+    )
     undefended = {"downsample": "area", "grey_p": 0.0, "central_precrop": False, "predownscale": False}
 
     def __init__(self, encoder: Encoder, options: CountingOptions, data: DataInfo) -> None:

@@ -28,7 +28,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nolabel.data.batch import ImageBatch
-from nolabel.encoders.base import SMALLEST, Encoder, evaluating
+from nolabel.encoders.base import SMALLEST, Encoder
 from nolabel.errors import UsageError
 from nolabel.methods import _exemplar_copies, _exemplar_picture, _exemplar_seeds
 from nolabel.methods import _exemplar_forms as forms
@@ -129,7 +129,12 @@ class Exemplar(Method):
         "zoomed, turned and recoloured, and says which patch it is looking at. So it learns what stays the same when "
         "a thing is seen differently. With more patches its last layer grows, and patches begin to look alike."
     )
+    when = (
+        "When images are few and small, and a thing must be known again after a shift, zoom, turn or recolouring. Not "
+        "where images look alike: each seed is a class of its own, and two that are alike cannot be told apart."
+    )
     undefended = {"hue": 0.0, "contrast": 1.0, "power": 1.0}
+    unseen = "new copies of its seeds, which are patches of the training images"
     windows: Tensor
     components: Tensor
 
@@ -224,17 +229,7 @@ class Exemplar(Method):
     @torch.no_grad()
     def panel(self, images: ImageBatch, generator: torch.Generator, trained: bool = False) -> "Figure":
         """Two seeds and 24 copies of each; of a trained net also whether it names them."""
-        rows, columns = 2, 24
-        labels = torch.randint(len(self.windows), (rows,), generator=generator).to(self.windows.device)
-        drawn = _exemplar_copies.draw(self.options, rows * columns, generator)
-        flat = {k: v.to(labels.device) for k, v in drawn.items()}
-        flat["labels"] = labels.repeat_interleave(columns)
-        copies = self.copies(flat)
-        right = None
-        if trained:
-            with evaluating(self):
-                right = (self.named(copies) == flat["labels"]).unflatten(0, (rows, columns))
-        return _exemplar_picture.draw(self.originals()[labels], copies.unflatten(0, (rows, columns)), right)
+        return _exemplar_picture.panel(self, generator, trained)
 
     def originals(self) -> Tensor:
         """The seeds as they were cut, (N, 3, p, p) in [0, 1]."""

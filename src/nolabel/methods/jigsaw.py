@@ -123,6 +123,10 @@ class Jigsaw(Method):
     )
     orders: Tensor
     """int64 (K, n): the permutations"""
+    when = (
+        "Where context prediction suits too: each puzzle asks about all tiles at once, so it learns from fewer images. "
+        "Not for textures and aerial images, whose parts have no place of their own."
+    )
     undefended = {"gap": False, "tile_norm": "none", "channel_jitter": 0, "grey_p": 0.0}
 
     def __init__(self, encoder: Encoder, options: JigsawOptions, data: DataInfo) -> None:

@@ -146,6 +146,11 @@ class Rotation(Method):
         "Every image is shown upright, lying on either side, and upside down, and the network names the turn. That "
         "takes knowing what things are and how they usually stand: no pixel tells, since quarter turns change none."
     )
+    when = (
+        "Among the first to try, being simple and cheap, where images have a natural up: photographs of things and "
+        "scenes. Not for aerial images, tissue and textures, which look the same from every side."
+    )
+    defended = {"border_crop": 0.1, "mask_corners": True, "jpeg_p": 1.0}
     chance = 0.25
 
     def __init__(self, encoder: Encoder, options: RotationOptions, data: DataInfo) -> None:
@@ -234,7 +239,7 @@ class Rotation(Method):
 
     @torch.no_grad()
     def panel(self, images: ImageBatch, generator: torch.Generator, trained: bool = False) -> "Figure":
-        """Each image under all turns; of a trained net also the turn it names and where it looks."""
+        """Each image under all turns; of a trained net also the turn it names, and where it looks in the first."""
         count, size = len(self.turns), self.data.size
         labels = torch.arange(count, device=images.device).repeat(images.size)
         turned = self.turned(plain.whole(images, size).repeat_interleave(count, 0), labels)
@@ -242,6 +247,8 @@ class Rotation(Method):
         if trained:
             with evaluating(self):
                 shares = self.answers(turned).softmax(1).unflatten(0, (-1, count))
-                late = self.encoder.maps(turned)[self.encoder.stages[-2]]
-            looked_at = attention(late, 2, size).unflatten(0, (-1, count))
+                maps = self.encoder.maps(turned[:count])
+            last = len(self.encoder.stages) - 1
+            depths = [maps[self.encoder.stages[round(share * last)]] for share in (0, 0.5, 1)]
+            looked_at = torch.stack([attention(m, p, size) for m, p in zip(depths, (1, 2, 4), strict=True)])
         return _rotation_picture.draw(turned.unflatten(0, (-1, count)), self.turns, shares, looked_at)

@@ -29,7 +29,7 @@ from torch.utils.checkpoint import checkpoint
 from nolabel.data.batch import ImageBatch
 from nolabel.encoders.base import Encoder
 from nolabel.errors import UsageError
-from nolabel.methods import _simclr_views
+from nolabel.methods import _simclr_picture, _simclr_views
 from nolabel.methods._contrastive import (
     Negatives,
     against,
@@ -39,11 +39,10 @@ from nolabel.methods._contrastive import (
     rival_chance,
     similarities,
 )
-from nolabel.methods._picture_grid import picture_grid
 from nolabel.methods._simclr_head import projection_head
 from nolabel.methods._sizes import check_encoder, check_sizes, view_side
 from nolabel.methods.base import DataInfo, Method, Recipe
-from nolabel.views import colour, filters, geometry, plain
+from nolabel.views import colour, filters, geometry
 from nolabel.views.fused import simclr_view
 
 if TYPE_CHECKING:
@@ -145,7 +144,6 @@ PAPER_CIFAR10 = (replace(_STUDY, **_SMALL), _LONG)
 """appendix B.9: ResNet-50 with the small stem, the best of its grid; the rule of the rate is the code's"""
 _CODE = replace(_STUDY, head="mlp3_bn", loss_scale="sum_of_means", blur_scope="batch")
 CODE_IMAGENET = (_CODE, replace(_LARS, weight_decay=1e-4))
-"""the released code's defaults"""
 CODE_CIFAR10 = (replace(_CODE, **_SMALL), replace(_LONG, batch_size=512, weight_decay=1e-4))
 """the released command: ResNet-18 with the small stem"""
 
@@ -176,6 +174,11 @@ class SimCLR(Method):
         "vector, and views of one picture must have vectors that are alike, unlike those of all other pictures. What "
         "stays the same when part and colour change is what the picture shows."
     )
+    when = (
+        "The first to try: of the eight it has learnt most here in minutes. Weaken the colour changes where classes "
+        "differ by colour (birds, flowers), and the crops where a part does not tell what the whole is."
+    )
+    undefended = {"colour_strength": 0.0, "grey_p": 0.0}
 
     def __init__(self, encoder: Encoder, options: SimCLROptions, data: DataInfo) -> None:
         super().__init__(encoder, options, data)
@@ -253,8 +256,5 @@ class SimCLR(Method):
         return {name: found[name].item() for name in ("loss", "acc_cross", "acc_all")}
 
     def panel(self, images: ImageBatch, generator: torch.Generator, trained: bool = False) -> "Figure":
-        """Each image (rows) and the views that must find each other."""
-        views = self.views(images, self.draw(images.size, generator, progress=0.999))["views"]
-        columns = {"image": plain.whole(images, views.shape[-1])}
-        columns |= {f"view {v + 1}": views[v :: self.options.views] for v in range(self.options.views)}
-        return picture_grid(columns, "SimCLR: the views of one image must find each other", 1.5)
+        """Each image (rows) and the views that must find each other; of a trained net also which each view finds."""
+        return _simclr_picture.panel(self, images, generator, trained)

@@ -4,6 +4,8 @@
 libraries publish for small data sets. A value is as its source prints it; `note` says where it comes from
 second hand. Numbers of different data sets, encoders or protocols do not compare, so no reader may drop those
 columns.
+
+`measured.csv` is what was measured here, a run a row: `tools/method_pages.py` writes it from `docs/results`.
 """
 
 import csv
@@ -12,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FILE = Path(__file__).with_name("tables.csv")
+MEASURED = Path(__file__).with_name("measured.csv")
 
 
 @dataclass(frozen=True)
@@ -45,6 +48,45 @@ def tables(keep: Callable[[Published], bool] = lambda row: True) -> tuple[Publis
     """The rows that `keep` is true of, in the order of the file; reads one file, needs no torch."""
     with FILE.open(newline="", encoding="utf-8") as file:
         rows = tuple(_row(row) for row in csv.DictReader(file))
+    return tuple(row for row in rows if keep(row))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """One run that was trained and measured here, with the method's own options."""
+
+    method: str
+    """its file in `methods/`"""
+    encoder: str
+    size: int
+    """side of the training images in pixels"""
+    data: str
+    """the data set's file, without its ending"""
+    length: str
+    """as asked for, such as `10 minutes`"""
+    seed: int
+    task: str
+    """how well the task itself was solved on held-out images, in words"""
+    linear: str
+    """top-1 of the linear probe in per cent, interval and stage; or `not measured`"""
+    linear_gain: str
+    """points over random weights with the same stem, interval and p; "" where not measured"""
+    knn: str
+    knn_gain: str
+    """as `linear` and `linear_gain`, of kNN on the pooled vector"""
+    machine: str
+    date: str
+    page: str
+    """of `docs/results`, which tells how it was measured"""
+
+
+def measured(keep: Callable[[Measured], bool] = lambda row: True) -> tuple[Measured, ...]:
+    """The rows that `keep` is true of, in the order of the file; reads one file, needs no torch."""
+    with MEASURED.open(newline="", encoding="utf-8") as file:
+        rows = tuple(
+            Measured(**row | {"size": int(row["size"]), "seed": int(row["seed"])})  # type: ignore[arg-type]
+            for row in csv.DictReader(file)
+        )
     return tuple(row for row in rows if keep(row))
 
 

@@ -1,6 +1,7 @@
 """Published settings to run again: one file a method, each with the paper's setting and two for minutes on a processor.
 
-A file states its `Reproduction`s as constants; `rotation.PAPER` is called `rotation-paper`.
+A file states its `Reproduction`s as constants; `rotation.PAPER` is called `rotation-paper`. Its header names each with
+command, length, hardware and result; `tools/method_pages.py` writes that part.
 """
 
 import importlib
@@ -12,7 +13,7 @@ from typing import Any
 from nolabel import catalog
 from nolabel.errors import UsageError
 from nolabel.methods.base import Method, Recipe
-from nolabel.published import Published, tables
+from nolabel.published import Measured, Published, measured, tables
 
 CIFAR10, CALTECH, IMAGENET = "CIFAR-10", "Caltech-101", "ImageNet"
 SIZES = {CIFAR10: 32, CALTECH: 96}
@@ -38,16 +39,47 @@ class Reproduction:
     """of `nolabel evaluate`"""
     beside: tuple[str, ...]
     """names of the published tables"""
-    deviations: tuple[str, ...] = ()
+    deviations: tuple[str, ...]
     """how it differs from what was published, a sentence each"""
-    hardware: str = ""
-    """where it was run, or how long a step takes there"""
-    result: str = "not run"
-    """what was measured"""
+    hardware: str = "two cores of a processor"
+    """what it is made for; of a paper's setting, what that took where it is recorded"""
 
     def published(self) -> tuple[Published, ...]:
         """The rows of the tables `beside` that this method's paper or others report of it."""
         return tables(lambda row: row.table in self.beside and row.implements == self.method)
+
+    @property
+    def asked(self) -> str:
+        """The length in words, such as `10 minutes`."""
+        return ", ".join(f"{value:,g} {name}" for name, value in self.length.items())
+
+    def measured(self) -> tuple[Measured, ...]:
+        """The runs of this setting that were measured here: of its length, or of another where there are none."""
+        if self.options != type(self.options)():
+            return ()
+        data = self.dataset.lower().replace("-", "")
+        wanted = (self.method, self.encoder, self.size, data)
+        rows = measured(lambda row: (row.method, row.encoder, row.size, row.data) == wanted)
+        length = next(
+            (row.length for row in rows if row.length == self.asked), rows[0].length if rows else ""
+        )
+        return tuple(row for row in rows if row.length == length)
+
+    @property
+    def result(self) -> str:
+        """What was measured here last, in words, a number a seed of that machine; or `not run`."""
+        every = self.measured()
+        if not every:
+            return "not run"
+        last = max(every, key=lambda row: row.date)
+        rows = [row for row in every if row.machine == last.machine]
+        told = []
+        for name, cells in (("linear", [row.linear for row in rows]), ("kNN", [row.knn for row in rows])):
+            if values := [cell.split()[0] for cell in cells if cell != "not measured"]:
+                told.append(f"{name} {' · '.join(values)} %")
+        first = rows[0]
+        seeds = "one seed" if len(rows) == 1 else f"{len(rows)} seeds"
+        return f"{', '.join([*told, first.task])}; {seeds}, {first.length} on {first.machine}, {first.date}"
 
 
 def scaled(
@@ -58,14 +90,12 @@ def scaled(
     dataset: str = CIFAR10,
     options: Any = None,
     protocols: tuple[str, ...] = ("linear", "knn"),
-    hardware: str = "",
-    result: str = "not run",
 ) -> Reproduction:
     """A method's own defaults with `resnet10` on CIFAR-10, or another of `SIZES`, for ten minutes on two cores."""
     return Reproduction(
         method=kind.__module__.rpartition(".")[2], encoder="resnet10", size=SIZES[dataset], dataset=dataset,
         length={"minutes": 10}, options=options or kind.Options(), recipe=kind.recipe, protocols=protocols,
-        beside=beside, deviations=(deviation,), hardware=hardware, result=result,
+        beside=beside, deviations=(deviation,),
     )  # fmt: skip
 
 

@@ -1,9 +1,17 @@
-"""Context encoder again: `nolabel reproduce context-encoder-paper DATA`, `... context-encoder-scaled DATA`.
+"""Context encoder again.
 
 Paper (section 4.2): AlexNet at 227 px, random regions, squared error alone, ImageNet. `pictures` (section 4.1): the
 inpainting net at 128 px with its adversary. Scaled: `resnet10` at 32 px, ten minutes on two cores.
 
-`nolabel reproduce context-encoder-caltech101 caltech101.zip`: Caltech-101 at 96 px, ten minutes on two cores; not run.
+Settings: command; length; hardware; result (by tools/method_pages.py).
+
+- `nolabel reproduce context-encoder-paper DATA`: 100 epochs; 840 minutes of a Titan X in the paper; not run.
+- `nolabel reproduce context-encoder-pictures DATA`: 500 epochs; minutes not recorded in the paper, wants a GPU; not
+  run.
+- `nolabel reproduce context-encoder-scaled cifar10.zip`: 10 minutes; two cores of a processor; linear 67.9 %, kNN
+  40.7 %, loss 0.05275, psnr 19.77, constant_loss 0.1504, constant_psnr 15.41; one seed, 20 minutes on AMD EPYC, 1
+  thread, 2026-11-26.
+- `nolabel reproduce context-encoder-caltech101 caltech101.zip`: 10 minutes; two cores of a processor; not run.
 """
 
 from nolabel.methods.context_encoder import (
@@ -21,19 +29,19 @@ PAPER = Reproduction(
         "Regions are thresholded noise, as in the released code; the paper pasted outlines of PASCAL objects.",
         "The rate is from memory and the batch size ours: the code for features was not released.",
     ),
+    hardware="840 minutes of a Titan X in the paper",
 )  # fmt: skip
 PICTURES = Reproduction(
     method="context_encoder", encoder="context_encoder_inpainting", size=128, dataset="Paris StreetView",
     length={"epochs": 500}, options=PAPER_PICTURES[0], recipe=PAPER_PICTURES[1], protocols=("linear",),
     beside=("Context Encoder Table 1",),
     deviations=("The error of the hole is in the run's log; the published table is of Paris StreetView.",),
+    hardware="minutes not recorded in the paper, wants a GPU",
 )  # fmt: skip
 SCALED = scaled(
     ContextEncoder,
     _FEATURES,
     "resnet10 with a doubling decoder on images of 32 px.",
-    hardware="one core of an AMD EPYC (Zen 3), 20 minutes beside other programs",
-    result="linear 67.9 % (66.9–68.8), kNN 40.7 %, PSNR 19.8 where the best constant has 15.4; one seed",
 )
 CALTECH101 = scaled(
     ContextEncoder, _FEATURES, "resnet10 with a doubling decoder on images of 96 px.", dataset=CALTECH
