@@ -8,9 +8,9 @@ tells painted from real (equation 2) can join it, for sharp pictures.
 The paper's values: `PAPER_FEATURES` (AlexNet, 227 px, random regions, no adversary; its code was not released) and
 `PAPER_PICTURES` (128 px, a central hole of 64 px whose outer 7 px stay visible and count ten times, joint loss); with
 4 px it is the released code's, `CODE_PICTURES`. That code has one region of thresholded noise for the whole batch
-(`mask_per_image=False`) and counts the whole image then (`loss_region="whole"`); its wrong order of channels in the mean
-colour, and the paper's outlines of PASCAL objects, are not built. Crops are 13 to 100 % of the area, where the code
-cuts 128 of 350 px (13 %): the store keeps 1.25 times the size, too few pixels.
+(`mask_per_image=False`) and counts the whole image then (`loss_region="whole"`); its wrong order of channels in the
+mean colour, and the paper's outlines of PASCAL objects, are not built. Crops are 13 to 100 % of the area, where the
+code cuts 128 of 350 px (13 %): the store keeps 1.25 times the size, too few pixels.
 The scaled defaults (ours) have one doubling decoder for all encoders, AdamW with a cosine, a frozen whitened stem.
 """
 
