@@ -11,6 +11,7 @@ from typing import Any
 
 from nolabel import catalog
 from nolabel.errors import UsageError
+from nolabel.evaluation.base import Protocol
 from nolabel.methods.base import Method, Recipe
 from nolabel.published import Published, tables
 
@@ -34,8 +35,8 @@ class Reproduction:
     options: Any
     """of the method"""
     recipe: Recipe
-    protocols: tuple[str, ...]
-    """of `nolabel evaluate`"""
+    protocols: tuple[str | Protocol, ...]
+    """names as for `nolabel evaluate`, or protocols with options of their own"""
     beside: tuple[str, ...]
     """names of the published tables"""
     deviations: tuple[str, ...] = ()
@@ -57,7 +58,7 @@ def scaled(
     *,
     dataset: str = CIFAR10,
     options: Any = None,
-    protocols: tuple[str, ...] = ("linear", "knn"),
+    protocols: tuple[str | Protocol, ...] = ("linear", "knn"),
     hardware: str = "",
     result: str = "not run",
 ) -> Reproduction:
