@@ -27,9 +27,9 @@ def picture(seed: int, side: int = 32) -> Image.Image:
     return Image.fromarray(pixels).resize((side, side), Image.Resampling.NEAREST)
 
 
-def write_images(folder: Path, classes: int = 2, train: int = 10, test: int = 4) -> Path:
-    """`folder`/train/<class> and test/<class> with small PNG files."""
-    seed = 0
+def write_images(folder: Path, classes: int = 2, train: int = 10, test: int = 4, first: int = 0) -> Path:
+    """`folder`/train/<class> and test/<class> with small PNG files; `first`: seed of the first picture."""
+    seed = first
     for split, count in (("train", train), ("test", test)):
         for label in range(classes):
             place = folder / split / f"class{label}"

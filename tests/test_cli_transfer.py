@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,11 +13,13 @@ from PIL import Image
 
 from cli_helpers import Say, one_line, picture, write_images
 from nolabel.data.store import ImageStore
-from nolabel.encoders._io import save_encoder
+from nolabel.encoders._io import encoder_digest, load_encoder, save_encoder
 from nolabel.encoders.base import build
-from nolabel.evaluation.statistics import holm
-from nolabel.evaluation.targets import Wanted, missing, target_of
+from nolabel.evaluation import finetune, supervised
+from nolabel.evaluation.statistics import holm, permutation
+from nolabel.evaluation.targets import Candidate, Wanted, missing, target_of
 from nolabel.report.transfer import lines
+from nolabel.seeds import derive
 from small import smooth_images
 
 
@@ -67,31 +70,112 @@ def test_a_table_of_two_sets_that_goes_on(say: Say, encoder: Path, tmp_path: Pat
     found = lines(out)["transfer"]
     assert [line.name for line in found] == ["pets", "tags"]
     rows = [json.loads(line) for line in (out / "transfer.jsonl").read_text().splitlines()]
-    assert len(rows) == 6
+    kinds = ["transfer", "leakage", "transfer", "transfer"]
+    assert sorted(row["protocol"] for row in rows) == sorted(2 * kinds)
     assert len({row["subject"] for row in rows}) == 2
     paired = [row for row in rows if row["metric"].endswith("_difference")]
     assert [row["setting"]["holm"] for row in paired] == holm([row["setting"]["p"] for row in paired])
     random = next(row for row in rows if row["subject"].startswith("random:"))
     assert random["seeds"] == [0, 1, 2]
-    target = target_of(ImageStore.open(first, size=16))
-    held = random["setting"]
-    wanted = Wanted("encoder", held["encoder"], held["size"], held["seed"])
-    assert missing(out / "transfer.jsonl", target, wanted) == []
-    for other in ({"seed": 1}, {"size": 32}, {"digest": "another"}):
-        assert missing(out / "transfer.jsonl", target, replace(wanted, **other)) == ["transfer"]
+    target, network = target_of(ImageStore.open(first, size=16)), load_encoder(encoder)
+    candidate, wanted = Candidate(encoder.name, network, encoder_digest(network), encoder), Wanted(16, 0)
+    assert missing(out / "transfer.jsonl", target, [candidate], wanted) == []
+    for other in ({"seed": 1}, {"size": 32}):
+        assert len(missing(out / "transfer.jsonl", target, [candidate], replace(wanted, **other))) == 2
+    changed = [replace(candidate, digest="another")]
+    assert [job.subject for job in missing(out / "transfer.jsonl", target, changed, wanted)] == [encoder.name]
+    (out / "transfer.npz").unlink()
+    assert len(missing(out / "transfer.jsonl", target, [candidate], wanted)) == 2
 
 
 def test_fine_tuning_beside_training_from_scratch(say: Say, encoder: Path, tmp_path: Path) -> None:
     first, second, out = write_images(tmp_path / "set"), several(tmp_path / "colours"), tmp_path / "out"
-    words = ("transfer", encoder, first, second, "--finetune", "--steps", 2, "--out", out)
+    words = ("transfer", encoder, first, second, "--finetune", "--steps", 2, "--batch-size", 8, "--out", out)
     code, told, err = say(*words)
     assert code == 0, err
     assert "no fine-tuning, because" in told
     (line,) = lines(out)["finetune"]
     assert line.encoder.setting["steps"] == 2
     assert line.encoder.metric == "top1"
-    assert line.random.is_baseline
+    assert line.encoder.setting["batch_size"] == 8
+    assert line.other.subject == "supervised:resnet10"
+    assert {name: line.other.setting[name] for name in ("steps", "choice_steps", "batch_size")} == {
+        "steps": 4, "choice_steps": 2, "batch_size": 8,
+    }  # fmt: skip
+    assert set(line.other.chosen["settings"]) == {str(one) for one in supervised.settings("small")}
+    assert set(line.encoder.chosen["settings"]) == {str(one) for one in finetune.settings("small")}
+    assert "training from scratch" in told
     assert len(lines(out)["transfer"]) == 2
+
+
+def test_the_paper_s_recipe_can_be_asked_for() -> None:
+    wanted = Wanted(224, 0, True, 20_000, 256, "paper")
+    assert wanted.tuning == finetune.FinetuneOptions(steps=20_000, batch_size=256, grid="paper")
+    assert wanted.scratch == supervised.SupervisedOptions(
+        steps=40_000, choice_steps=40_000, batch_size=256, grid="paper"
+    )
+
+
+def test_several_encoders_share_a_table_and_a_test_decides_their_ties(
+    say: Say, encoder: Path, tmp_path: Path
+) -> None:
+    others = []
+    for number in (1, 2):
+        torch.manual_seed(number)
+        others.append(tmp_path / str(number) / encoder.name)
+        others[-1].mkdir(parents=True)
+        save_encoder(others[-1], build("resnet10", 16), {})
+    data, out = write_images(tmp_path / "pets", test=10), tmp_path / "out"
+    assert say("transfer", encoder, data, "--out", out)[0] == 0
+    words = ("transfer", encoder, data, "--beside", ",".join(map(str, others)), "--out", out)
+    code, told, err = say(*words)
+    assert code == 0, err
+    assert f"linear probe of {others[0]}" in told
+    assert f"linear probe of {encoder.name}\n" not in told  # measured before
+    assert "linear probe of random" not in told  # one architecture, one baseline
+    assert "mean rank" in told
+    assert "best of its set, or tied with the best" in told
+    found = lines(out)["transfer"]
+    pairs = [(line.encoder.subject, line.other.subject) for line in found if not line.beside_baseline]
+    first, second, third = encoder.name, str(others[0]), str(others[1])
+    assert pairs == [(first, second), (first, third), (second, third)]
+    line = next(line for line in found if line.other.subject == third)
+    with np.load(out / "transfer.npz") as held:
+        assert len(held.files) == 4
+        mine, other = (held[row.setting["correct"]] for row in (line.encoder, line.other))
+    assert mine.shape == other.shape == (1, 20)
+    labels = ImageStore.open(data, size=16).split("test").labels.numpy()
+    for right, row in ((mine, line.encoder), (other, line.other)):
+        assert np.mean([right[0][labels == c].mean() for c in (0, 1)]) == pytest.approx(row.value)
+    expected = permutation(mine[0], other[0], derive(0, "transfer", str(data)), labels)
+    assert line.difference.setting["p"] == pytest.approx(expected)
+    before = (out / "transfer.jsonl").read_text()
+    assert "measured already" in say(*words)[1]
+    assert (out / "transfer.jsonl").read_text() == before
+    code, _, err = say("transfer", encoder, data, "--beside", f"{encoder},{encoder}", "--out", out)
+    assert code == 2
+    one_line(err, "named twice")
+
+
+def test_pretraining_images_among_a_set_s_test_images_are_told(
+    say: Say, small_images: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    words = ("--steps", 2, "--batch-size", 8, "--precision", "32-true", "--out", run)
+    assert say("pretrain", "rotation", small_images, *words)[0] == 0
+    leaky = write_images(tmp_path / "leaky", first=1000)
+    for label in ("class0", "class1"):
+        shutil.copy(small_images / "train" / label / "000.png", leaky / "test" / label / "seen.png")
+    clean = write_images(tmp_path / "clean", first=2000)
+    code, told, err = say("transfer", run, leaky, clean)
+    assert code == 0, err
+    said = "2 of 10 test images (20.0%) are also among the pretraining images (2 identical)"
+    assert f"leaky, rotation: {said}" in told
+    assert "No test image of clean is identical, or nearly so, to one of the pretraining images." in told
+    assert (
+        "No test image of leaky and clean is identical, or nearly so, to one of the training images." in told
+    )
+    assert said in (run / "report.html").read_text()
 
 
 def test_the_run_s_report_holds_the_table(say: Say, tmp_path: Path, small_images: Path) -> None:

@@ -1,4 +1,4 @@
-"""Transfer: each set's own metric, multi-label precision, the tests of difference, the summary."""
+"""Transfer: each set's own metric, multi-label precision, the tests of difference."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from nolabel.evaluation import transfer
 from nolabel.evaluation.base import Features, Result
 from nolabel.evaluation.statistics import mcnemar_of
 from nolabel.evaluation.transfer import Target, Transferred, of_features
-from small import TinyNet, smooth_images
+from small import smooth_images
 
 
 def normal(n: int, d: int, seed: int = 0) -> Tensor:
@@ -89,17 +89,6 @@ def test_tags_are_found_and_poisoned_test_images_choose_nothing() -> None:
         of_features(subject(x), target("map11"), 0)
 
 
-def test_an_encoder_on_two_sets() -> None:
-    encoder = TinyNet(width=6)
-    images = [smooth_images(60, (12, 12)).image(b) for b in range(60)]
-    classes = Target("classes", ImageStore.of(images, [b % 3 for b in range(60)]), "balanced")
-    tagged = Target("tags", ImageStore.of(images), "map11", (normal(60, 2) > 0).to(torch.int8))
-    found = transfer.transfer(encoder, [classes, tagged], name="tiny")
-    assert [one.data for one in found] == ["classes", "tags"]
-    assert [one.result.metric for one in found] == ["balanced", "map11"]
-    assert all(0 <= one.result.value <= 1 and one.result.n == 12 for one in found)
-
-
 def scored(
     data: str, metric: str, correct: np.ndarray, value: float, labels: np.ndarray | None = None
 ) -> Transferred:
@@ -119,20 +108,10 @@ def test_the_permutation_test_decides_ties() -> None:
         (scored("d", "map11", first * 0.9, 0.8), scored("d", "map11", second * 0.9, 0.6)),
     ]
     rows = transfer.compare([a for a, _ in pairs], [b for _, b in pairs], seed=0)
-    assert [row.tied for row in rows] == [False, True, False, False]
+    assert [row.p > 0.05 for row in rows] == [False, True, False, False]
     assert rows[0].p == pytest.approx(mcnemar_of(first > 0, second > 0), abs=0.005)
     assert rows[1].p == 1
     assert all(row.low <= row.value <= row.high for row in rows)
     assert rows[2].value == pytest.approx(first.mean() - second.mean())
     assert rows[3].value == pytest.approx(0.9 * (first.mean() - second.mean()))
     assert all(row.adjusted >= row.p for row in rows)
-
-
-def test_the_summary_ranks_and_weighs_by_logits() -> None:
-    def of(*values: float) -> list[Result]:
-        return [scored(str(i), "top1", np.zeros(100), value).result for i, value in enumerate(values)]
-
-    found = transfer.summary({"a": of(0.9, 0.5, 1.0), "b": of(0.8, 0.5, 0.9)})
-    assert found["a"][0] == pytest.approx((1 + 1.5 + 1) / 3)
-    assert found["b"][0] == pytest.approx((2 + 1.5 + 2) / 3)
-    assert found["a"][1] == pytest.approx((np.log(9) + 0 + np.log(0.995 / 0.005)) / 3)

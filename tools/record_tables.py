@@ -34,11 +34,12 @@ def row_of(run: Path) -> dict[str, Any]:
         "measured": [_kept(row) for row in rows],
         "transfer": {
             line.name: {
-                "metric": line.metric, "encoder": line.encoder.value, "random": line.random.value,
+                "metric": line.metric, "encoder": line.encoder.value, "random": line.other.value,
                 "difference": line.difference.value, "low": line.difference.low, "high": line.difference.high,
                 "p": line.difference.setting["p"], "n": line.encoder.n, "says": line.says,
             }
             for line in lines(run).get("transfer", ())
+            if line.beside_baseline and line.encoder.subject == trained["method"]
         },
     }  # fmt: skip
 

@@ -24,7 +24,7 @@ from nolabel.training.watch import Monitor
 from nolabel.training.work import Work, train
 
 if TYPE_CHECKING:
-    from nolabel.evaluation.base import Result
+    from nolabel.evaluation.base import Protocol, Result
 
 KNN_QUERIES = 256
 KNN_BANK = 768
@@ -123,7 +123,7 @@ def evaluate(
     encoder: str | Path | Encoder,
     data: str | Path | ImageStore,
     *,
-    protocols: Sequence[str] | None = None,
+    protocols: Sequence["str | Protocol"] | None = None,
     baselines: Sequence[str] | None = None,
     size: int | None = None,
     labels: Path | None = None,

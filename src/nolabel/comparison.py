@@ -11,7 +11,9 @@ from nolabel import api, catalog
 from nolabel.data.store import ImageStore
 from nolabel.errors import DataError, UsageError
 from nolabel.evaluation import baselines as known
+from nolabel.evaluation._features import VALUES
 from nolabel.evaluation._split import hold_out
+from nolabel.evaluation.base import Protocol
 from nolabel.evaluation.compare import liken, measure, pair_up
 from nolabel.methods.base import Method
 from nolabel.report.comparison import compared
@@ -45,8 +47,9 @@ def _no_bar(text: str) -> Iterator[Callable[[int, int], None]]:
 
 def compare(
     data: str, *, minutes: float = 10.0, methods: Sequence[str] | None = None,
-    protocols: Sequence[str] = ("linear", "knn"), baselines: Sequence[str] = known.DEFAULT, encoder: str = "resnet10",
-    size: int | None = None, labels: Path | None = None, seed: int = 0, out: str | Path | None = None,
+    protocols: Sequence[str | Protocol] = ("linear", "knn"), baselines: Sequence[str] = known.DEFAULT,
+    encoder: str = "resnet10", size: int | None = None, values: int = VALUES, labels: Path | None = None,
+    seed: int = 0, out: str | Path | None = None,
     pretrain: Callable[..., Any] = api.pretrain, say: Callable[[str], object] = lambda text: None,
     counting: Callable[[str], AbstractContextManager[Callable[[int, int], None]]] = _no_bar,
     illustrate: Callable[[Path, ImageStore], object] = lambda folder, images: None,
@@ -61,16 +64,17 @@ def compare(
         minutes: of training for each method.
         methods: names or files; None: all.
         protocols, baselines, labels, seed: as for `evaluate`. encoder, size: as for `pretrain`.
+        values: of the features, at most so many a stage.
         out: folder of the comparison; None: `runs/compare-NAME`.
         pretrain: called as `nolabel.pretrain` for each method.
         say: told in a line what is done. counting: of a text, a context whose calls with (done, in all) move a bar.
         illustrate: called with the first run's folder and the images before the report is written.
 
     Raises:
-        UsageError: an unknown method, a folder with another comparison, or no method can train the encoder.
+        UsageError: an unknown method or protocol, a folder with another comparison, or no method can train the encoder.
         DataError: labels that allow no evaluation.
     """
-    names = _checked(methods or catalog.names("methods"), baselines)
+    names = _checked(methods or catalog.names("methods"), protocols, baselines)
     folder = Path(out) if out else Path("runs") / f"compare-{Path(data).stem}"
     images = hold_out(open_images(data, size, labels)[0], seed)
     settings = {"data": data, "minutes": minutes, "encoder": encoder, "size": size, "seed": seed}
@@ -94,7 +98,7 @@ def compare(
         # Random weights start as each method does; what does not hang on the encoder is measured once.
         own = tuple(one for one in baselines if one in known.OF_ITS_ARCHITECTURE or place is runs[0])
         with counting(f"Measuring {place.name}") as bar:
-            _measured(place, images, bar, protocols=protocols, baselines=own, seed=seed)
+            _measured(place, images, bar, protocols=protocols, baselines=own, values=values, seed=seed)
     pair_up(runs, images, seed)
     liken(runs, images, seed)
     illustrate(runs[0], images)
@@ -105,11 +109,16 @@ def compare(
     return Comparison(tuple(runs), left_out, verdict.title, tuple(verdict.sentences), page)
 
 
-def _checked(methods: Sequence[str], baselines: Sequence[str]) -> list[str]:
-    """The names of the methods as the catalogue has them; UsageError unless they and the baselines are there."""
+def _checked(
+    methods: Sequence[str], protocols: Sequence[str | Protocol], baselines: Sequence[str]
+) -> list[str]:
+    """The methods' names as the catalogue has them; UsageError unless they, protocols and baselines are there."""
     names = [name if "." in name else name.replace("-", "_") for name in methods]
     for name in names:
         catalog.load("methods", name, Method)
+    for protocol in protocols:
+        if isinstance(protocol, str):
+            catalog.load("evaluation", protocol, Protocol)
     for baseline in baselines:
         known.check(baseline)
     return names

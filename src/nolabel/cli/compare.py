@@ -8,9 +8,11 @@ from cyclopts import Parameter
 from nolabel import catalog, comparison
 from nolabel.cli import _pictures, _screen
 from nolabel.cli._pretrain import train
+from nolabel.cli._protocol_options import Set, with_options
 from nolabel.cli._shared import Shared
-from nolabel.cli.evaluate import LISTED
+from nolabel.cli.evaluate import LISTED, VALUES_HELP
 from nolabel.evaluation import baselines as known
+from nolabel.evaluation._features import VALUES
 
 
 def compare(
@@ -22,6 +24,8 @@ def compare(
         "methods"
     ),
     protocols: Annotated[tuple[str, ...], LISTED, Parameter(help="separated by commas")] = ("linear", "knn"),
+    options: Set = (),
+    values: Annotated[int, Parameter(help=VALUES_HELP)] = VALUES,
     baselines: Annotated[tuple[str, ...], LISTED, Parameter(help=known.HELP)] = known.DEFAULT,
     encoder: Annotated[str, Parameter(help="as for nolabel pretrain")] = "resnet10",
     size: Annotated[int | None, Parameter(help="side in pixels; the images' own, at most 96")] = None,
@@ -33,8 +37,9 @@ def compare(
 ) -> None:
     """Pretrain several methods for equal minutes on your labelled images, measure them, and say which to take."""
     found = comparison.compare(
-        data, minutes=minutes, methods=methods, protocols=protocols, baselines=baselines, encoder=encoder, size=size,
-        labels=labels, seed=seed, out=out, say=_screen.line, counting=_screen.counting,
+        data, minutes=minutes, methods=methods, protocols=with_options(protocols, options), baselines=baselines,
+        encoder=encoder, size=size, values=values, labels=labels, seed=seed, out=out,
+        say=_screen.line, counting=_screen.counting,
         pretrain=lambda method, data, **settings: train(method, data, None, Shared(**settings)),
         illustrate=_pictures.draw_untrained,
     )  # fmt: skip

@@ -8,11 +8,12 @@ from cyclopts import Parameter
 
 from nolabel.cli import _screen
 from nolabel.cli._method_options import comma_separated
+from nolabel.cli._protocol_options import Set, with_options
 from nolabel.data.store import ImageStore
 from nolabel.encoders._io import image_size, load_encoder
 from nolabel.evaluation import baselines as known
-from nolabel.evaluation._features import VALUES
-from nolabel.evaluation.base import Result
+from nolabel.evaluation._features import MOST_VALUES, VALUES
+from nolabel.evaluation.base import Protocol, Result
 from nolabel.evaluation.run import PROTOCOLS, evaluate_encoder, subject_of, write_results
 from nolabel.report._text import listed, number, p_value, percent, signed
 from nolabel.report.page import write_report
@@ -31,6 +32,7 @@ from nolabel.runs import DESCRIPTION, opened_at
 LISTED = Parameter(
     converter=comma_separated, n_tokens=1, negative=(), show_default=lambda value: ",".join(value)
 )
+VALUES_HELP = f"of the features: at most so many a stage; RotNet's linear rows: {MOST_VALUES}"
 ACCURACIES = {"top1": "top-1", "balanced": "balanced", "top5": "top-5"}
 
 
@@ -40,6 +42,8 @@ def evaluate(
     /,
     *,
     protocols: Annotated[tuple[str, ...], LISTED, Parameter(help="separated by commas")] = PROTOCOLS,
+    options: Set = (),
+    values: Annotated[int, Parameter(help=VALUES_HELP)] = VALUES,
     baselines: Annotated[tuple[str, ...], LISTED, Parameter(help=known.HELP)] = known.DEFAULT,
     size: Annotated[int | None, Parameter(help="side in pixels; the encoder's own")] = None,
     labels: Annotated[Path | None, Parameter(help="CSV with the header path,label")] = None,
@@ -58,11 +62,12 @@ def evaluate(
     data
         A folder, .zip or .tar of images, a list of paths, or a data set's name.
     """
+    measured = with_options(protocols, options)
     side = opened_at(encoder, data) or size or image_size(encoder, load_encoder(encoder))
     with _screen.counting("Reading images") as progress:
         store = ImageStore.open(data, size=side, labels=labels, workers=workers, progress=progress)
     _screen.line(store.describe())
-    measure(encoder, store, protocols=protocols, baselines=baselines, size=size, seed=seed)
+    measure(encoder, store, protocols=measured, baselines=baselines, size=size, values=values, seed=seed)
     if (encoder / DESCRIPTION).is_file():
         _screen.line(f"The report is {write_report(encoder)}.")
 
@@ -71,7 +76,7 @@ def measure(
     encoder: Path,
     store: ImageStore,
     *,
-    protocols: Sequence[str],
+    protocols: Sequence[str | Protocol],
     baselines: Sequence[str],
     size: int | None = None,
     values: int = VALUES,

@@ -5,14 +5,14 @@ is fetched then. `docs/data_sets.md` says how each lies.
 """
 
 import socket
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from nolabel.data import _official, layout
+from nolabel.data import _official, cache, layout
 from nolabel.data._official import TEST, TRAIN, Entry
 from nolabel.data.files import Files, Listing, on_disk
 from nolabel.data.workers import Blob
@@ -50,6 +50,8 @@ class Arrays:
     channels_first: bool = False
 
 
+UNLABELLED = "unlabelled"
+"""in the place of a class in the path of an image without one"""
 _BY_TRAIN = ({"train": True}, {"train": False})
 
 SETS: dict[str, Unpacked | Arrays] = {
@@ -91,6 +93,8 @@ SETS: dict[str, Unpacked | Arrays] = {
     ),
     "stl10": Arrays("STL10", ({"split": "train+unlabeled"}, {"split": "test"}), channels_first=True),
 }
+FOLDS = {"stl10": "stl10_binary/fold_indices.txt"}
+"""the file below the downloads that names the training images of each predefined fold, one fold a line"""
 FOLDER_ONLY = ("birdsnap",)
 """in the table too, but its images are a list of links"""
 NAMES = (*SETS, *FOLDER_ONLY)
@@ -115,6 +119,41 @@ def find(name: str, downloads: Path) -> Listing:
         return Listing(f"torchvision {name}", lambda: _from_arrays(name, kind, downloads))
     choosing = [file for file in kind.chooses if (downloads / kind.folder / file).is_file()]
     return Listing(f"torchvision {name} {choosing} {RULES}", lambda: _from_files(name, kind, downloads))
+
+
+def folds(source: str, paths: Sequence[str], downloads: Path | None = None) -> list[list[int]]:
+    """The predefined folds of the data set named `source`: the positions in `paths` of the training images of each.
+
+    Args:
+        paths: of the images, as its listing gives them.
+        downloads: None: the folder of the user's cache.
+
+    Raises:
+        DataError: a source that brings no folds, or a file of folds that is not there, damaged, or of other images.
+    """
+    if source not in FOLDS:
+        raise DataError(
+            f"{source} brings no folds of training images, as {' and '.join(FOLDS)} does: draw them by a number "
+            "of images per class."
+        )
+    file = (downloads or cache.folder() / "downloads") / FOLDS[source]
+    place = {
+        int(path.rpartition("/")[2]): i
+        for i, path in enumerate(paths)
+        if path.startswith(f"{TRAIN}/") and not path.startswith(f"{TRAIN}/{UNLABELLED}/")
+    }
+    try:
+        numbers = [
+            [int(word) for word in line.split()] for line in file.read_text().splitlines() if line.strip()
+        ]
+        if not numbers:
+            raise ValueError("no fold in it")
+        return [[place[number] for number in fold] for fold in numbers]
+    except (OSError, ValueError, KeyError) as error:
+        cause = f"no training image {error}" if isinstance(error, KeyError) else error
+        raise DataError(
+            f"The folds of {source} in {file} cannot be read ({cause}): fetch the set again."
+        ) from None
 
 
 def _from_files(name: str, kind: Unpacked, downloads: Path) -> Files:
@@ -178,7 +217,7 @@ def _from_arrays(name: str, kind: Arrays, downloads: Path) -> Files:
         [int(label) for label in getattr(part, "targets", getattr(part, "labels", ()))] for part in parts
     ]
     paths = [
-        f"{split}/{classes[label] if label >= 0 else 'unlabelled'}/{i:06d}"
+        f"{split}/{classes[label] if label >= 0 else UNLABELLED}/{i:06d}"
         for split, of_split in zip((TRAIN, TEST), labels, strict=True)
         for i, label in enumerate(of_split)
     ]

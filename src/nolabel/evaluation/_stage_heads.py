@@ -24,6 +24,7 @@ from nolabel.evaluation._head_training import (
     results,
     scores_of,
 )
+from nolabel.evaluation._ranges import COUNT, COUNT_OR_NONE, NOT_NEGATIVE, POSITIVE, hold
 from nolabel.evaluation.base import Features, Result
 from nolabel.views import plain
 
@@ -90,6 +91,17 @@ class HeadOptions:
     """training views: small shifts and flips, random crops and flips, or the whole image"""
     unfrozen_steps: int = 0
     """then the whole net is trained on for so many steps at a tenth of the rate: rows `<protocol>_finetuned`"""
+
+    def __post_init__(self) -> None:
+        hold(
+            self,
+            steps=COUNT,
+            choice_steps=COUNT,
+            batch_size=COUNT,
+            lr=POSITIVE,
+            weight_decay=NOT_NEGATIVE,
+            unfrozen_steps=COUNT_OR_NONE,
+        )
 
 
 def frozen_results(

@@ -8,10 +8,10 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from torch import Tensor
 
-from nolabel.catalog import checked
+from nolabel.catalog import checked, unknown
 from nolabel.data.store import ImageStore
 from nolabel.encoders.base import Encoder
-from nolabel.errors import DataError
+from nolabel.errors import DataError, UsageError
 
 POOLED = "pooled"
 """the stage that is the global average of the last map"""
@@ -71,6 +71,18 @@ class Features:
     def whole(self) -> str:
         """The stage that stands for the image as a whole: the pooled one, or the only one."""
         return POOLED if POOLED in self.values else next(iter(self.values))
+
+    def chosen(self, stage: str | None) -> str:
+        """The stage of that name; the one for the image as a whole where none is named, or there is no other.
+
+        Raises:
+            UsageError: an unknown stage; the nearest is named.
+        """
+        if stage is None or len(self.values) == 1:
+            return self.whole
+        if stage not in self.values:
+            raise UsageError(unknown("stage", stage, tuple(self.values)))
+        return stage
 
     def stage(self, name: str, indices: Tensor) -> Tensor:
         """(n, D) of one stage; the caller may change it."""
@@ -151,6 +163,12 @@ class Protocol(ABC):
 
     def __init__(self, options: Any) -> None:
         self.options = checked(options)
+
+    def changed(self) -> dict[str, Any]:
+        """The options that differ from their defaults."""
+        held, default = self.options, self.Options()
+        pairs = {one.name: getattr(held, one.name) for one in fields(held)}
+        return {name: value for name, value in pairs.items() if value != getattr(default, name)}
 
     @abstractmethod
     def run(self, subject: Features, seed: int) -> list[Result]:

@@ -13,6 +13,7 @@ import numpy as np
 import torch.nn.functional as F
 
 from nolabel.evaluation._as_results import as_results
+from nolabel.evaluation._ranges import COUNT, hold
 from nolabel.evaluation.base import Features, Protocol, Result
 from nolabel.evaluation.statistics import BLOCK, Interval, wilson
 from nolabel.seeds import derive
@@ -32,6 +33,9 @@ class ClusteringOptions:
     stage: str | None = None
     """None: the pooled vector"""
 
+    def __post_init__(self) -> None:
+        hold(self, restarts=COUNT)
+
 
 class Clustering(Protocol):
     """See the module."""
@@ -48,7 +52,7 @@ class Clustering(Protocol):
         Raises:
             DataError: features that are not finite.
         """
-        stage = self.options.stage or subject.whole
+        stage = subject.chosen(self.options.stage)
         x = F.normalize(subject.stage(stage, subject.test).float(), dim=1).cpu().numpy()
         labels = subject.labels[subject.test].numpy()
         n, classes = len(labels), len(np.unique(labels))

@@ -10,7 +10,7 @@ import numpy as np
 
 from nolabel.data.store import ImageStore
 from nolabel.encoders._io import image_size, load_encoder
-from nolabel.evaluation._features import POOLED, extract, silent
+from nolabel.evaluation._features import POOLED, VALUES, extract, silent
 from nolabel.evaluation._repeats import differences
 from nolabel.evaluation._split import divide
 from nolabel.evaluation.base import Progress, Protocol, Result, result_of
@@ -21,7 +21,7 @@ from nolabel.runs import EVALUATION, read_rows, write_atomically
 PREDICTIONS = "predictions.npz"
 """int (n,) for each protocol with a top-1: what the run's encoder says of each test image"""
 MEASURED = "measured.json"
-"""protocol -> the baselines that it was measured beside"""
+"""protocol, with its options where they are not the defaults -> the baselines that it was measured beside"""
 
 
 def measure(
@@ -30,33 +30,49 @@ def measure(
     *,
     protocols: Sequence[str | Protocol],
     baselines: Sequence[str],
+    values: int = VALUES,
     seed: int,
     progress: Progress = silent,
 ) -> None:
     """Evaluate the run in `folder` under the protocols that it has not been measured under beside these baselines.
 
-    Predictions are kept for paired tests. A protocol that is given with options of its own counts as done
-    whatever its options were. Errors as `evaluate_encoder`.
+    Predictions are kept for paired tests. A protocol with other options, or features with other `values`, is
+    another measurement, which takes the place of the one before. Errors as `evaluate_encoder`.
     """
     path = folder / MEASURED
     done: dict[str, list[str]] = json.loads(path.read_text()) if path.is_file() else {}
-    todo = [one for one in protocols if _key(one) not in done or not {*baselines} <= {*done[_key(one)]}]
+    keys = {_key(one, values): one for one in protocols}
+    todo = {
+        key: one for key, one in keys.items() if not {*baselines} <= {*done.get(key, ())} or key not in done
+    }
     if not todo:
         return
     results = evaluate_encoder(
-        folder, store, protocols=todo, baselines=baselines, seed=seed, progress=progress
+        folder,
+        store,
+        protocols=list(todo.values()),
+        baselines=baselines,
+        values=values,
+        seed=seed,
+        progress=progress,
     )
     write_results(folder, results)
     own = {r.protocol: r.predictions for r in _top1(results, subject_of(folder)) if r.predictions is not None}
     held = io.BytesIO()
     np.savez(held, **{**_predictions(folder), **own})  # type: ignore[arg-type]
     write_atomically(folder / PREDICTIONS, held.getvalue())
-    done |= {_key(one): sorted({*baselines, *done.get(_key(one), ())}) for one in todo}
+    beside = {key: sorted({*baselines, *done.get(key, ())}) for key in todo}
+    names = {key.partition(" ")[0] for key in todo}
+    done = {key: held for key, held in done.items() if key.partition(" ")[0] not in names} | beside
     write_atomically(path, json.dumps(done, indent=2) + "\n")
 
 
-def _key(protocol: str | Protocol) -> str:
-    return protocol if isinstance(protocol, str) else type(protocol).__module__.rsplit(".", 1)[-1]
+def _key(protocol: str | Protocol, values: int) -> str:
+    """The protocol's name, and after it what is not the default."""
+    name = protocol if isinstance(protocol, str) else type(protocol).__module__.rsplit(".", 1)[-1]
+    changed = {} if isinstance(protocol, str) else protocol.changed()
+    changed |= {"values": values} if values != VALUES else {}
+    return f"{name} {json.dumps(changed)}" if changed else name
 
 
 def _predictions(folder: Path) -> dict[str, np.ndarray]:

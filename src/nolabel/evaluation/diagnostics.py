@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nolabel.evaluation._ranges import COUNT, SEVERAL, hold
 from nolabel.evaluation.base import Features, Network, Protocol, Result
 from nolabel.seeds import generator
 from nolabel.views import geometry
@@ -47,6 +48,9 @@ class DiagnosticsOptions:
     views: int = 10
     """random crops and flips of each of them; LiDAR's paper: 50"""
 
+    def __post_init__(self) -> None:
+        hold(self, images=COUNT, viewed=COUNT, views=SEVERAL)
+
 
 class Diagnostics(Protocol):
     """See the module."""
@@ -58,7 +62,7 @@ class Diagnostics(Protocol):
 
     def run(self, subject: Features, seed: int) -> list[Result]:
         """One row a measure on the test images, `setting["verdict"]` the sentence."""
-        stage = self.options.stage or subject.whole
+        stage = subject.chosen(self.options.stage)
         order = torch.randperm(len(subject.test), generator=generator(seed, "evaluate", self.protocol))
         images = subject.test[order[: self.options.images]]
         z = subject.stage(stage, images).float()

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from nolabel.errors import DataError
 from nolabel.evaluation._as_results import as_results
+from nolabel.evaluation._ranges import COUNT, hold
 from nolabel.evaluation.base import Features, Network, Protocol, Result
 from nolabel.evaluation.statistics import Interval, bootstrap_mean
 from nolabel.seeds import derive, generator
@@ -50,6 +51,9 @@ class DiscoveryOptions:
     """groups of four patches that are tried, each from an image of its own while there are enough"""
     matches: int = 100
     """images with the strongest matches that are kept of each; at most a fifth of the images"""
+
+    def __post_init__(self) -> None:
+        hold(self, images=COUNT, constellations=COUNT, matches=COUNT)
 
 
 class Discovery(Protocol):

@@ -16,6 +16,7 @@ from torch import Tensor
 from nolabel.evaluation import _few
 from nolabel.evaluation import _head_training as heads
 from nolabel.evaluation._head_training import Plan, Setting
+from nolabel.evaluation._ranges import COUNT, COUNT_OR_NONE, POSITIVE, SHARE, hold
 from nolabel.evaluation._repeats import over_seeds
 from nolabel.evaluation.base import Features, Protocol, Result
 
@@ -28,7 +29,7 @@ class FewLabelsOptions:
     """How many labels, and how often they are drawn."""
 
     shares: tuple[float, ...] = (0.01, 0.1)
-    """of the training images"""
+    """of the training images; none where `per_class` is all that is asked for"""
     per_class: tuple[int, ...] | None = None
     """labels a class; by default 1, 4 and 10 where a share gives less than two a class, else none"""
     draws: int = 5
@@ -41,6 +42,19 @@ class FewLabelsOptions:
     """images a step of fine-tuning"""
     lr: float = 0.05
     """rate of fine-tuning at 256 images a step; in proportion for others"""
+
+    def __post_init__(self) -> None:
+        hold(
+            self,
+            per_class=COUNT,
+            draws=COUNT,
+            finetune_draws=COUNT_OR_NONE,
+            steps=COUNT,
+            batch_size=COUNT,
+            lr=POSITIVE,
+        )
+        if self.shares or self.per_class is None:
+            hold(self, shares=SHARE)
 
 
 class FewLabels(Protocol):

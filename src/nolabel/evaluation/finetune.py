@@ -12,6 +12,7 @@ from typing import ClassVar, Literal
 
 from nolabel.evaluation import _head_training as heads
 from nolabel.evaluation._head_training import Plan, Setting
+from nolabel.evaluation._ranges import COUNT, hold
 from nolabel.evaluation.base import Features, Protocol, Result
 
 
@@ -27,6 +28,9 @@ class FinetuneOptions:
     """"small": three rates by two weight decays; "paper": seven by eight"""
     augment: Literal["crop", "shift", "none"] = "crop"
     """training views: random crops and flips, small shifts and flips, or the whole image"""
+
+    def __post_init__(self) -> None:
+        hold(self, steps=COUNT, batch_size=COUNT)
 
 
 def settings(grid: Literal["small", "paper"]) -> tuple[Setting, ...]:

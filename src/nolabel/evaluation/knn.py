@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from nolabel.evaluation import _accuracy, _largest
+from nolabel.evaluation._ranges import COUNT, POSITIVE, hold
 from nolabel.evaluation._split import held_out
 from nolabel.evaluation.base import Features, Protocol, Result
 from nolabel.seeds import generator
@@ -45,6 +46,9 @@ class KNNOptions:
     stage: str | None = None
     """None: the pooled vector"""
 
+    def __post_init__(self) -> None:
+        hold(self, k=COUNT, temperature=POSITIVE)
+
 
 class KNN(Protocol):
     """See the module."""
@@ -59,7 +63,7 @@ class KNN(Protocol):
         Raises:
             DataError: features that are not finite.
         """
-        stage = self.options.stage or subject.whole
+        stage = subject.chosen(self.options.stage)
         images, classes = len(subject.train), len(subject.class_names)
         x = subject.stage(stage, torch.cat([subject.train, subject.test])).float()
         F.normalize(x, dim=1, out=x)  # in place: of 60,000 images 3,072 values each are 737 MB

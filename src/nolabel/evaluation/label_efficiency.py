@@ -18,6 +18,7 @@ from nolabel.encoders.base import Encoder
 from nolabel.evaluation import _few
 from nolabel.evaluation import _head_training as heads
 from nolabel.evaluation._head_training import Plan, Setting
+from nolabel.evaluation._ranges import COUNT, NOT_NEGATIVE, POSITIVE, hold
 from nolabel.evaluation._repeats import over_seeds
 from nolabel.evaluation._split import Division
 from nolabel.evaluation._untrained import untrained
@@ -53,6 +54,19 @@ class LabelEfficiencyOptions:
     """rates of training from scratch; of several the best on a fifth of the labels"""
     weight_decay: float = 5e-4
     """of training from scratch"""
+
+    def __post_init__(self) -> None:
+        hold(
+            self,
+            per_class=COUNT,
+            most=COUNT,
+            draws=COUNT,
+            supervised_draws=COUNT,
+            steps=COUNT,
+            batch_size=COUNT,
+            lr=POSITIVE,
+            weight_decay=NOT_NEGATIVE,
+        )
 
 
 class LabelEfficiency(Protocol):

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from nolabel.evaluation import _accuracy
 from nolabel.evaluation._logistic import Fit, Problem, minimise, standardise, sweep
+from nolabel.evaluation._ranges import COUNT, hold
 from nolabel.evaluation._split import held_out, stratified
 from nolabel.evaluation.base import Features, Protocol, Result
 from nolabel.seeds import generator
@@ -43,6 +44,9 @@ class LinearOptions:
     """training images that stage and L2 are chosen on"""
     choose_by: Literal["top1", "balanced"] = "top1"
     """accuracy that stage and L2 are chosen by; "balanced": the mean over classes"""
+
+    def __post_init__(self) -> None:
+        hold(self, images=COUNT)
 
 
 def l2_values(grid: Grid) -> tuple[float, ...]:

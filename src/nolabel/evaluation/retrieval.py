@@ -15,6 +15,7 @@ from torch import Tensor
 
 from nolabel.errors import DataError
 from nolabel.evaluation._as_results import as_results
+from nolabel.evaluation._ranges import COUNT, hold
 from nolabel.evaluation.base import Features, Protocol, Result
 from nolabel.evaluation.statistics import bootstrap_mean, wilson
 from nolabel.seeds import derive, generator
@@ -36,6 +37,9 @@ class RetrievalOptions:
     stage: str | None = None
     """None: the pooled vector"""
 
+    def __post_init__(self) -> None:
+        hold(self, k=COUNT, queries=COUNT)
+
 
 class Retrieval(Protocol):
     """See the module."""
@@ -50,7 +54,7 @@ class Retrieval(Protocol):
         Raises:
             DataError: features that are not finite, or no query whose class another image of the gallery has.
         """
-        options, stage = self.options, self.options.stage or subject.whole
+        options, stage = self.options, subject.chosen(self.options.stage)
         own = options.gallery == "test"
         order = torch.randperm(len(subject.test), generator=generator(seed, "evaluate", self.protocol))
         order = order[: options.queries]

@@ -55,22 +55,26 @@ def evaluate_encoder(
         progress: called with (what, images done, images in all).
 
     Raises:
-        UsageError: an unknown protocol or baseline, no encoder at `source`, or one that takes no RGB.
+        UsageError: an unknown protocol, stage or baseline, no encoder at `source`, or one that takes no RGB.
         DataError: labels that allow no evaluation, or features that are not finite.
         RunError: the encoder changed while it was evaluated.
     """
+    if values < 1:
+        raise UsageError(f"At most {values} values a stage are asked for: ask for 1 or more.")
     keep_freed()
     encoder = source if isinstance(source, Encoder) else load_encoder(source)
     check_channels(encoder)
     subject = name or (encoder.name if isinstance(source, Encoder) else subject_of(Path(source)))
     labelled = bool((store.labels >= 0).any())
-    measures = [_protocol(one) for one in (protocols if labelled else UNLABELLED)]
+    measures = _measures(protocols, labelled)
     for baseline in baselines:
         _baselines.check(baseline)
     division = divide(store, seed) if labelled else _everything(store)
     before = encoder_digest(encoder)
     size = size or (encoder.size if isinstance(source, Encoder) else image_size(Path(source), encoder))
     own = extract(encoder, store, division, name=subject, size=size, values=values, progress=progress)
+    for measure in measures:
+        own.chosen(getattr(measure.options, "stage", None))
     common = {"data": store.source} | ({} if labelled else {"labels": "none: label-free diagnostics only"})
     own_results = [_run(measure, own, seed, common) for measure in measures]
     if encoder_digest(encoder) != before:
@@ -159,6 +163,8 @@ def _name(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _run(measure: Protocol, subject: Features, seed: int, common: dict[str, Any]) -> list[Result]:
+    changed = measure.changed()
+    common = common | ({"options": changed} if changed else {})
     return [_with(result, common) for result in measure.run(subject, seed)]
 
 
@@ -179,6 +185,14 @@ def check_channels(encoder: Encoder) -> None:
 def _everything(store: ImageStore) -> Division:
     none = torch.zeros(0, dtype=torch.int64)
     return Division(none, torch.arange(len(store)), "no labels: all images")
+
+
+def _measures(protocols: Sequence[str | Protocol], labelled: bool) -> list[Protocol]:
+    """The protocols, those given by name with their defaults; without labels, those that need none."""
+    asked = [_protocol(one) for one in protocols]
+    if labelled:
+        return asked
+    return [one for one in asked if not one.labelled] or [_protocol(name) for name in UNLABELLED]
 
 
 def _protocol(one: str | Protocol) -> Protocol:

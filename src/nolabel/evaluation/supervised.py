@@ -11,6 +11,7 @@ from typing import ClassVar, Literal
 from nolabel.encoders.base import Encoder
 from nolabel.evaluation import _head_training as heads
 from nolabel.evaluation._head_training import Choice, Classifier, Plan, Setting
+from nolabel.evaluation._ranges import COUNT, hold
 from nolabel.evaluation._untrained import untrained
 from nolabel.evaluation.base import Features, Protocol, Result
 
@@ -29,6 +30,9 @@ class SupervisedOptions:
     """"small": three rates by two weight decays; "paper": seven by eight"""
     augment: Literal["crop", "shift", "none"] = "crop"
     """training views: random crops and flips, small shifts and flips, or the whole image"""
+
+    def __post_init__(self) -> None:
+        hold(self, steps=COUNT, choice_steps=COUNT, batch_size=COUNT)
 
 
 def settings(grid: Literal["small", "paper"]) -> tuple[Setting, ...]:

@@ -8,7 +8,7 @@ a swap of two models' scores, so there the share of right decisions is tested.
 """
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -17,10 +17,7 @@ import torch
 from torch import Tensor
 
 from nolabel.data.store import ImageStore
-from nolabel.encoders.base import Encoder
 from nolabel.errors import DataError
-from nolabel.evaluation import _features
-from nolabel.evaluation._features import Progress, extract, silent
 from nolabel.evaluation._logistic import Problem, minimise, standardise, sweep
 from nolabel.evaluation._split import TEST_SHARE, Division, divide, held_out
 from nolabel.evaluation.base import Features, Result
@@ -68,7 +65,6 @@ ALSO_CALLED = {
     "flowers102": ("102flowers", "oxford102", "oxfordflowers"),
 }
 """other names of the sets whose metric is not top-1, without what separates their words"""
-TIED = 0.05
 PROTOCOL = "transfer"
 
 
@@ -109,10 +105,6 @@ class Comparison:
     adjusted: float
     """p after Holm, over all data sets compared"""
 
-    @property
-    def tied(self) -> bool:
-        return self.p > TIED
-
 
 def metric_of(name: str) -> Metric:
     """The metric of a data set by its name or path (`caltech101.zip`, `Flowers-102/`); top-1 where unknown.
@@ -128,35 +120,6 @@ def metric_of(name: str) -> Metric:
         metric for key, metric in METRICS.items() if runs & {key, *ALSO_CALLED.get(key, ())}
     ]
     return known[0] if known else "top1"
-
-
-def transfer(
-    encoder: Encoder,
-    targets: Sequence[Target],
-    *,
-    name: str,
-    size: int | None = None,
-    values: int = _features.VALUES,
-    seed: int = 0,
-    progress: Progress = silent,
-) -> list[Transferred]:
-    """The linear transfer of `encoder`, called `name` in the results, to each of `targets`.
-
-    Args:
-        size: side in pixels at which images are read; None: the encoder's own.
-        values: at most so many values a stage.
-
-    Raises:
-        DataError: labels or tags that allow no evaluation, or features that are not finite.
-    """
-    found = []
-    for target in targets:
-        division = divided(target, seed)
-        features = extract(
-            encoder, target.store, division, name=name, size=size, values=values, progress=progress
-        )
-        found.append(of_features(features, target, seed))
-    return found
 
 
 def of_features(subject: Features, target: Target, seed: int) -> Transferred:
@@ -199,21 +162,6 @@ def compare(first: Sequence[Transferred], second: Sequence[Transferred], seed: i
             interval = bootstrap_difference(a.correct > 0, b.correct > 0, draw, a.labels)
         found.append(Comparison(a.data, a.result.metric, *interval, p, adjusted))  # type: ignore[arg-type]
     return found
-
-
-def summary(of_encoders: Mapping[str, Sequence[Result]]) -> dict[str, tuple[float, float]]:
-    """Encoder -> (mean rank, 1 is best; mean of the logits of its values), over the same data sets.
-
-    A bare mean over different metrics would weigh a point at 50 % as one at 95 %. Equal values share a rank.
-    """
-    from scipy.stats import rankdata
-
-    values = np.array([[one.value for one in rows] for rows in of_encoders.values()])
-    ranks = rankdata(-values, axis=0).mean(1)
-    n = np.array([[one.n for one in rows] for rows in of_encoders.values()])
-    inside = values.clip(0.5 / n, 1 - 0.5 / n)
-    logits = np.log(inside / (1 - inside)).mean(1)
-    return {name: (float(r), float(l)) for name, r, l in zip(of_encoders, ranks, logits, strict=True)}
 
 
 def _tagged(subject: Features, data: str, tags: Tensor, seed: int) -> Transferred:

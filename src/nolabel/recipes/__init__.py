@@ -12,6 +12,7 @@ from typing import Any
 
 from nolabel import catalog
 from nolabel.errors import UsageError
+from nolabel.evaluation.base import Protocol
 from nolabel.methods.base import Method, Recipe
 from nolabel.published import Measured, Published, measured, tables
 
@@ -35,8 +36,8 @@ class Reproduction:
     options: Any
     """of the method"""
     recipe: Recipe
-    protocols: tuple[str, ...]
-    """of `nolabel evaluate`"""
+    protocols: tuple[str | Protocol, ...]
+    """names as for `nolabel evaluate`, or protocols with options of their own"""
     beside: tuple[str, ...]
     """names of the published tables"""
     deviations: tuple[str, ...]
@@ -89,7 +90,7 @@ def scaled(
     *,
     dataset: str = CIFAR10,
     options: Any = None,
-    protocols: tuple[str, ...] = ("linear", "knn"),
+    protocols: tuple[str | Protocol, ...] = ("linear", "knn"),
 ) -> Reproduction:
     """A method's own defaults with `resnet10` on CIFAR-10, or another of `SIZES`, for ten minutes on two cores."""
     return Reproduction(

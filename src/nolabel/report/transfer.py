@@ -1,33 +1,40 @@
-"""The transfer table: one encoder on several data sets, each with its own metric, beside random weights."""
+"""The transfer table: encoders on several data sets, each with its own metric, beside their untrained networks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from markupsafe import Markup
 
 from nolabel.report._text import count, in_words, listed, number, p_value, percent, short, signed
-from nolabel.report.records import DIFFERENCE, Record, Row, read_table
+from nolabel.report.records import DIFFERENCE, LEAKAGE, UNTRAINED, Record, Row, read_table, subject_in_words
 from nolabel.report.sections import part
 from nolabel.report.verdict import SIGNIFICANT
 from nolabel.runs import TRANSFER
 
 TITLES = {"transfer": "Linear probe", "finetune": "Fine-tuned"}
 METRICS = {"top1": "top-1", "balanced": "mean per class", "map11": "11-point mAP"}
+SCRATCH = "supervised:"
+"""begins the subject of a network trained from scratch"""
+TIED = "*"
+"""behind a value that is the best of its set or tied with it"""
+LEGEND = f"{TIED} best of its set, or tied with the best (paired permutation test, p > {SIGNIFICANT:g})."
 
 
 @dataclass(frozen=True)
 class Line:
-    """One data set under one protocol."""
+    """Two subjects on one data set under one protocol."""
 
     encoder: Row
-    random: Row
+    other: Row
+    """its baseline, or another encoder"""
     difference: Row
-    """encoder minus random weights; of mAP, the difference of the shares of right decisions"""
+    """first minus second; of mAP, the difference of the shares of right decisions"""
 
     @property
     def name(self) -> str:
-        return short(self.encoder.data).removesuffix(".zip").removesuffix(".csv")
+        return set_name(self.encoder.data)
 
     @property
     def metric(self) -> str:
@@ -36,6 +43,11 @@ class Line:
     @property
     def ends(self) -> str:
         return self.difference.ends
+
+    @property
+    def beside_baseline(self) -> bool:
+        """Whether the second subject is no encoder but what both are to be better than."""
+        return is_baseline(self.other)
 
     @property
     def says(self) -> str:
@@ -55,63 +67,195 @@ class Line:
         return f"{number(self.encoder.chosen['l2'])}{end}"
 
 
+@dataclass(frozen=True)
+class Board:
+    """Subjects by data sets under one protocol."""
+
+    sets: tuple[str, ...]
+    """as rows have them in `data`"""
+    subjects: tuple[str, ...]
+    """encoders, then baselines"""
+    rows: dict[tuple[str, str], Row]
+    """(subject, set)"""
+    best: frozenset[tuple[str, str]]
+    """the best of each set, and what is tied with it"""
+
+    def cell(self, subject: str, name: str) -> str:
+        """The value in per cent with its mark; empty where it was not measured."""
+        row = self.rows.get((subject, name))
+        if row is None:
+            return ""
+        return percent(row.value) + (TIED if (subject, name) in self.best else "")
+
+    @property
+    def ranks(self) -> dict[str, tuple[float, float]]:
+        """Subject -> (mean rank, 1 is best; mean of the logits of its values), over the sets that all have."""
+        shared = [name for name in self.sets if all((one, name) in self.rows for one in self.subjects)]
+        if not shared:
+            return {}
+        return ranks({one: [self.rows[one, name] for name in shared] for one in self.subjects})
+
+
+def set_name(data: str) -> str:
+    """What a person calls the images `data`."""
+    return short(data).removesuffix(".zip").removesuffix(".csv")
+
+
+def is_baseline(row: Row) -> bool:
+    """Whether a row of the table is of random weights or of training from scratch."""
+    return row.subject.startswith((UNTRAINED, SCRATCH))
+
+
+def called(subject: str) -> str:
+    """`supervised:resnet10` -> from scratch (resnet10); others as elsewhere."""
+    if subject.startswith(SCRATCH):
+        start = subject_in_words(UNTRAINED + subject.removeprefix(SCRATCH))
+        return start.replace("random weights", "from scratch")
+    return subject_in_words(subject)
+
+
 def lines(folder: Path) -> dict[str, list[Line]]:
-    """Protocol -> its lines, in the order in which they were measured."""
-    found: dict[str, list[Line]] = {}
-    groups: dict[tuple[str, str], list[Row]] = {}
+    """Protocol -> its comparisons, those with baselines first, else in the order in which they were measured."""
+    rows = _current(read_table(folder / TRANSFER))
+    of = {(row.protocol, row.data, row.subject): row for row in rows if not row.metric.endswith(DIFFERENCE)}
+    found = []
+    for row in rows:
+        first, second = (of.get((row.protocol, row.data, one)) for one in (row.subject, row.against))
+        if row.metric.endswith(DIFFERENCE) and first and second:
+            found.append(Line(first, second, row))
+    found.sort(key=lambda line: not line.beside_baseline)
+    grouped = {name: [line for line in found if line.encoder.protocol == name] for name in TITLES}
+    return {name: some for name, some in grouped.items() if some}
+
+
+def _current(rows: Sequence[Row]) -> list[Row]:
+    """Without rows of weights that an encoder of the same name had before."""
+    latest = {row.subject: row.setting["encoder"] for row in rows if "encoder" in row.setting}
+    return [
+        row
+        for row in rows
+        if row.setting.get("encoder") in (None, latest.get(row.subject)) and row.protocol != LEAKAGE
+    ]
+
+
+def board(of_protocol: Sequence[Line]) -> Board:
+    """All subjects of one protocol's lines by all sets, and what is best or tied with the best on each."""
+    every = [row for line in of_protocol for row in (line.encoder, line.other)]
+    rows = {(row.subject, row.data): row for row in every}
+    subjects = dict.fromkeys(row.subject for row in sorted(every, key=is_baseline))
+    sets = tuple(dict.fromkeys(row.data for row in every))
+    pairs = {
+        (frozenset({line.encoder.subject, line.other.subject}), line.encoder.data)
+        for line in of_protocol
+        if line.says == "tied"
+    }
+    best = set()
+    for name in sets:
+        top = max((one for one in subjects if (one, name) in rows), key=lambda one: rows[one, name].value)
+        best |= {(one, name) for one in subjects if one == top or (frozenset({one, top}), name) in pairs}
+    return Board(sets, tuple(subjects), rows, frozenset(best))
+
+
+def ranks(of_subjects: dict[str, list[Row]]) -> dict[str, tuple[float, float]]:
+    """Subject -> (mean rank, 1 is best; mean of the logits of its values), over the same data sets.
+
+    A bare mean over different metrics would weigh a point at 50 % as one at 95 %. Equal values share a rank.
+    """
+    from scipy.stats import rankdata
+
+    values = np.array([[one.value for one in rows] for rows in of_subjects.values()])
+    mean = rankdata(-values, axis=0).mean(1)
+    n = np.array([[one.n for one in rows] for rows in of_subjects.values()])
+    inside = values.clip(0.5 / n, 1 - 0.5 / n)
+    logits = np.log(inside / (1 - inside)).mean(1)
+    return {name: (float(r), float(l)) for name, r, l in zip(of_subjects, mean, logits, strict=True)}
+
+
+def leaks(folder: Path) -> list[str]:
+    """What is said of test images of the sets that are also among the training or the pretraining images."""
+    told: list[str] = []
+    clean: dict[str, list[str]] = {}
     for row in read_table(folder / TRANSFER):
-        groups.setdefault((row.protocol, row.data), []).append(row)
-    for protocol in TITLES:
-        of_protocol = [rows for (name, _), rows in groups.items() if name == protocol]
-        if of_protocol:
-            found[protocol] = [_line(rows) for rows in of_protocol]
-    return found
+        if row.protocol == LEAKAGE and row.value:
+            told.append(f"{set_name(row.data)}, {row.subject}: {row.setting['sentence']}")
+        elif row.protocol == LEAKAGE:
+            clean.setdefault(row.metric.removeprefix("in_"), []).append(set_name(row.data))
+    for images, names in clean.items():
+        where = listed(dict.fromkeys(names))
+        told.append(f"No test image of {where} is identical, or nearly so, to one of the {images} images.")
+    return told
 
 
-def _line(rows: Sequence[Row]) -> Line:
-    difference = next(row for row in rows if row.metric.endswith(DIFFERENCE))
-    first, second = (row for row in rows if row is not difference)
-    return Line(second, first, difference) if first.is_baseline else Line(first, second, difference)
-
-
-def summary(of_protocol: Sequence[Line]) -> str:
-    """How many sets are better, tied and worse, in a sentence."""
+def summary(of_protocol: Sequence[Line]) -> list[str]:
+    """For each encoder on how many sets it is better than its baseline, tied and worse, in a sentence."""
     told = []
-    for word in ("better", "tied", "worse"):
-        names = [line.name for line in of_protocol if line.says == word]
-        if names:
-            told.append(
-                f"{'tied with' if word == 'tied' else word + ' than'} random weights on {listed(names)}"
-            )
-    text = listed(told)
-    return f"{text[0].upper()}{text[1:]} (paired permutation test; p > 0.05 is a tie)."
+    beside = [line for line in of_protocol if line.beside_baseline]
+    subjects = list(dict.fromkeys(line.encoder.subject for line in beside))
+    for subject in subjects:
+        own = [line for line in beside if line.encoder.subject == subject]
+        start = "training from scratch" if own[0].other.subject.startswith(SCRATCH) else "random weights"
+        parts = []
+        for word, joined in (("better", "than"), ("tied", "with"), ("worse", "than")):
+            names = [line.name for line in own if line.says == word]
+            if names:
+                parts.append(f"{word} {joined} {start} on {listed(names)}")
+        text = listed(parts)
+        whose = f"{called(subject)} is {text}" if len(subjects) > 1 else f"{text[0].upper()}{text[1:]}"
+        told.append(f"{whose} (paired permutation test; p > {SIGNIFICANT:g} is a tie).")
+    return told
 
 
 def transfer(record: Record, key: str = "transfer") -> Markup:
     """A table for each protocol; nothing where the encoder was not transferred."""
     body = Markup()
     for protocol, of_protocol in lines(record.folder).items():
+        for sentence in summary(of_protocol):
+            body += part("sentence", f"{TITLES[protocol]}: {sentence}")
+        if len({line.encoder.subject for line in of_protocol}) > 1:
+            body += _board(board(of_protocol), protocol)
         columns = [
+            "encoder",
+            "value",
+            "beside",
+            "its value",
             "metric",
-            record.subject,
-            "random weights",
             "difference",
             "test images",
             "λ",
-            "against random",
+            "it is",
         ]
         rows = [{"name": line.name, "own": False, "cells": _cells(line)} for line in of_protocol]
         used = [c for c in range(len(columns)) if any(row["cells"][c]["value"] for row in rows)]
         for row in rows:
             row["cells"] = [row["cells"][c] for c in used]
-        body += part("sentence", f"{TITLES[protocol]}: {summary(of_protocol)}")
         body += part("accuracies", _caption(of_protocol), [columns[c] for c in used], rows, "Data set")
+    for sentence in leaks(record.folder):
+        body += part("sentence", sentence)
     return part("section", key, "Transfer to other data sets", body) if body else Markup()
+
+
+def _board(found: Board, protocol: str) -> Markup:
+    """Encoders as rows, data sets as columns."""
+    mean = found.ranks
+    rows = [
+        {
+            "name": called(subject),
+            "own": False,
+            "cells": [
+                *({"value": found.cell(subject, name), "detail": ""} for name in found.sets),
+                *({"value": number(value), "detail": ""} for value in mean.get(subject, ())),
+            ],
+        }
+        for subject in found.subjects
+    ]
+    columns = [*map(set_name, found.sets), *(["mean rank", "mean logit"] if mean else [])]
+    return part("accuracies", f"{TITLES[protocol]}. {LEGEND}", columns, rows, "Encoder")
 
 
 def _caption(of_protocol: Sequence[Line]) -> str:
     setting = of_protocol[0].encoder.setting
-    told = [f"{name}: {in_words(setting[name])}" for name in ("size", "steps", "seed") if name in setting]
+    named = ("size", "steps", "batch_size", "seed")
+    told = [f"{name.replace('_', ' ')}: {in_words(setting[name])}" for name in named if name in setting]
     return (
         f"{TITLES[of_protocol[0].encoder.protocol]} ({'; '.join(told)}). Small type: 95 % intervals, and p after "
         "Holm's correction for the number of sets. Nothing was chosen on test images."
@@ -121,8 +265,11 @@ def _caption(of_protocol: Sequence[Line]) -> str:
 def _cells(line: Line) -> list[dict[str, str]]:
     adjusted = p_value(float(line.difference.setting["holm"]))
     return [
+        {"value": called(line.encoder.subject), "detail": ""},
+        {"value": percent(line.encoder.value), "detail": line.encoder.ends},
+        {"value": called(line.other.subject), "detail": ""},
+        {"value": percent(line.other.value), "detail": line.other.ends},
         {"value": line.metric, "detail": ""},
-        *({"value": percent(row.value), "detail": row.ends} for row in (line.encoder, line.random)),
         {"value": signed(line.difference.value), "detail": f"{line.ends}, {adjusted}"},
         {"value": count(line.encoder.n), "detail": ""},
         {"value": line.l2, "detail": ""},

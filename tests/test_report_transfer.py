@@ -1,0 +1,124 @@
+"""The board of a transfer table, from rows alone: encoders by sets, ties, ranks, and what is out of date."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from nolabel import runs
+from nolabel.report.records import Row
+from nolabel.report.transfer import board, called, leaks, lines, ranks, summary
+
+RANDOM = "random:resnet10"
+
+
+def value(
+    subject: str, data: str, value: float, digest: str | None = "new", protocol: str = "transfer"
+) -> dict[str, Any]:
+    setting = {"data": data} | ({} if subject.startswith(("random:", "supervised:")) else {"encoder": digest})
+    return {
+        "subject": subject,
+        "protocol": protocol,
+        "metric": "top1",
+        "value": value,
+        "n": 100,
+        "setting": setting,
+    }
+
+
+def difference(
+    subject: str, against: str, data: str, value: float, p: float, protocol: str = "transfer"
+) -> dict[str, Any]:
+    setting = {"data": data, "against": against, "p": p, "holm": p}
+    return {
+        "subject": subject,
+        "protocol": protocol,
+        "metric": "top1_difference",
+        "value": value,
+        "setting": setting,
+    }
+
+
+ROWS = [
+    value("simclr", "/data/pets", 0.70), value("rotation", "/data/pets", 0.69), value(RANDOM, "/data/pets", 0.40),
+    difference("simclr", RANDOM, "/data/pets", 0.3, 0.001), difference("rotation", RANDOM, "/data/pets", 0.29, 0.001),
+    difference("simclr", "rotation", "/data/pets", 0.01, 0.6),
+    value("simclr", "dtd.zip", 0.50), value("rotation", "dtd.zip", 0.40), value(RANDOM, "dtd.zip", 0.39),
+    difference("simclr", RANDOM, "dtd.zip", 0.11, 0.001), difference("rotation", RANDOM, "dtd.zip", 0.01, 0.7),
+    difference("simclr", "rotation", "dtd.zip", 0.1, 0.002),
+]  # fmt: skip
+
+
+def write(folder: Path, rows: list[dict[str, Any]]) -> Path:
+    runs.write_rows(folder / runs.TRANSFER, rows)
+    return folder
+
+
+def test_encoders_are_rows_and_the_best_and_what_is_tied_with_it_are_marked(tmp_path: Path) -> None:
+    found = lines(write(tmp_path, ROWS))["transfer"]
+    assert [line.beside_baseline for line in found] == [True] * 4 + [False] * 2
+    table = board(found)
+    assert table.sets == ("/data/pets", "dtd.zip")
+    assert table.subjects == ("simclr", "rotation", RANDOM)
+    assert table.best == {("simclr", "/data/pets"), ("rotation", "/data/pets"), ("simclr", "dtd.zip")}
+    assert [table.cell("rotation", name).replace("\u00a0", " ") for name in table.sets] == [
+        "69.0 %*",
+        "40.0 %",
+    ]
+    assert table.cell("rotation", "other") == ""
+    assert {name: rank for name, (rank, _) in table.ranks.items()} == {"simclr": 1, "rotation": 2, RANDOM: 3}
+    assert summary(found)[1].startswith(
+        "rotation is better than random weights on pets and tied with random weights on dtd"
+    )
+
+
+def test_weights_that_an_encoder_had_before_are_left_out(tmp_path: Path) -> None:
+    old = [value("simclr", "mnist", 0.9, "old"), value(RANDOM, "mnist", 0.8),
+           difference("simclr", RANDOM, "mnist", 0.1, 0.01)]  # fmt: skip
+    names = [line.name for line in lines(write(tmp_path, old + ROWS))["transfer"]]
+    assert "mnist" not in names
+    assert names.count("pets") == 3
+
+
+def test_training_from_scratch_is_called_so(tmp_path: Path) -> None:
+    rows = [value("simclr", "dtd", 0.5, protocol="finetune"),
+            value("supervised:resnet10+whitened", "dtd", 0.4, protocol="finetune"),
+            difference("simclr", "supervised:resnet10+whitened", "dtd", 0.1, 0.01, "finetune")]  # fmt: skip
+    (line,) = lines(write(tmp_path, rows))["finetune"]
+    assert line.beside_baseline
+    assert called(line.other.subject) == "from scratch (resnet10, whitened stem)"
+    assert summary([line])[0].startswith("Better than training from scratch on dtd")
+
+
+def test_known_test_images_are_told_by_set_and_clean_sets_together(tmp_path: Path) -> None:
+    def leak(data: str, metric: str, share: float) -> dict[str, Any]:
+        setting = {"data": data, "sentence": "2 of 10 are known."}
+        return {
+            "subject": "simclr",
+            "protocol": "leakage",
+            "metric": metric,
+            "value": share,
+            "setting": setting,
+        }
+
+    rows = [
+        leak("a.zip", "in_pretraining", 0.2),
+        leak("b", "in_pretraining", 0),
+        leak("a.zip", "in_training", 0),
+    ]
+    assert leaks(write(tmp_path, rows)) == [
+        "a, simclr: 2 of 10 are known.",
+        "No test image of b is identical, or nearly so, to one of the pretraining images.",
+        "No test image of a is identical, or nearly so, to one of the training images.",
+    ]
+
+
+def test_ranks_are_shared_by_equals_and_values_weigh_by_logits() -> None:
+    def of(*values: float) -> list[Row]:
+        return [Row("x", "transfer", "top1", one, n=100) for one in values]
+
+    found = ranks({"a": of(0.9, 0.5, 1.0), "b": of(0.8, 0.5, 0.9)})
+    assert found["a"][0] == pytest.approx((1 + 1.5 + 1) / 3)
+    assert found["b"][0] == pytest.approx((2 + 1.5 + 2) / 3)
+    assert found["a"][1] == pytest.approx((np.log(9) + 0 + np.log(0.995 / 0.005)) / 3)
