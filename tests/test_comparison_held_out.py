@@ -11,10 +11,14 @@ import torch
 
 import nolabel
 from cli_helpers import write_images
+from nolabel.cli._pictures import draw_untrained
 from nolabel.data.store import ImageStore
+from nolabel.encoders._io import save_encoder
+from nolabel.encoders.base import build
 from nolabel.errors import DataError
 from nolabel.evaluation._split import divide, hold_out
 from nolabel.evaluation.run import evaluate_encoder
+from nolabel.report import pictures
 from nolabel.runs import Run
 from nolabel.training.work import training_images
 
@@ -52,6 +56,21 @@ def test_an_image_without_a_label_stays_in_training() -> None:
     held = hold_out(ImageStore.of(images, [0, 1] * 10 + [-1] * 20), seed=0)
     assert int((held.splits == 1).sum()) == 4
     assert bool((held.splits[20:] == 0).all())
+
+
+def test_random_weights_look_the_test_images_up_once(tmp_path: Path) -> None:
+    pixels = torch.randint(0, 256, (20, 3, 16, 16), dtype=torch.uint8)
+    images = hold_out(ImageStore.of(pixels, [0, 1] * 10), seed=0)
+    save_encoder(tmp_path, build("resnet10", 16), {})
+    (tmp_path / "run.json").write_text(json.dumps({"format": 1, "method": "rotation", "size": 16, "seed": 0}))
+    draw_untrained(tmp_path, images)
+    found = pictures.load_retrieval(tmp_path, pictures.UNTRAINED)
+    assert found is not None
+    assert found.matches.shape == (4, 4, 16, 16, 3)
+    assert pictures.load_retrieval(tmp_path) is None
+    before = (tmp_path / "pictures" / pictures.UNTRAINED).stat().st_mtime_ns
+    draw_untrained(tmp_path, images)
+    assert (tmp_path / "pictures" / pictures.UNTRAINED).stat().st_mtime_ns == before
 
 
 def few_steps(method: str, data: ImageStore, *, minutes: float | None = None, **settings: Any) -> Run:

@@ -1,6 +1,7 @@
 """What a comparison says: few labels, labels saved, which images ranked it, several tests at once, leaks; its page."""
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from nolabel.evaluation.statistics import holm
-from nolabel.report import pictures
+from nolabel.report import figures, pictures
 from nolabel.report.columns import columns, columns_figure
 from nolabel.report.comparison import compared
 from nolabel.report.page import write_comparison, write_report
@@ -156,7 +157,7 @@ def test_training_from_scratch_is_a_baseline_and_is_told() -> None:
     rows = [*pair("simclr", "linear", 0.7, 0.1, 1e-9, 0.7), scratch, against("simclr", SCRATCH, -0.05, 1e-5)]
     assert scratch.is_baseline
     assert record("simclr", [scratch, *rows]).subject == "simclr"
-    assert subject_in_words(SCRATCH) == "trained from scratch with all labels (resnet10)"
+    assert subject_in_words(SCRATCH) == "trained from scratch (resnet10)"
     sentence = (
         "The same network, trained from scratch with all the labels instead and read by a linear probe, reaches 75.0 % "
         "(74.0 to 76.0): 5.0 points more than this encoder (p < 0.001)."
@@ -204,7 +205,7 @@ def test_the_page_of_a_comparison_begins_with_the_verdict_over_all(tmp_path: Pat
     assert page.index("SimCLR is the encoder to take") < page.index("Each method by itself")
     assert page.index("Each method by itself") < page.index("rotation: Training helped")
     assert page.index("Training helped") < page.index("Accuracy on held-out images")
-    assert page.count('<th scope="row">trained from scratch with all labels (resnet10)') == 1
+    assert page.count('<th scope="row">trained from scratch (resnet10)') == 1
     assert page.count("No test image is among the training images.") == 2
 
 
@@ -254,3 +255,13 @@ def test_random_weights_are_a_column_of_what_is_found_alike(
     columns(records)
     methods = ("SimCLR", "rotation")
     assert drawn == [methods, (*methods, "random weights"), methods]
+
+
+def test_eight_curves_differ_and_keep_their_room() -> None:
+    of_each = {f"method {i}": {"stage1": 0.1 * i, "stage2": 0.1 * i} for i in range(8)}
+    svg = figures.stages(of_each, alt="")
+    lines = re.findall(r'<path d="[^"]*" clip-path[^>]*style="(fill: none; [^"]*width: 1.6[^"]*)"', svg)
+    assert len(lines) == len(set(lines)) == 8
+    heights = [float(re.findall(r'viewBox="0 0 \S+ (\S+)"', figures.stages(dict(list(of_each.items())[:n]), alt=""))[0])
+               for n in (2, 8)]  # fmt: skip
+    assert heights[1] - heights[0] == pytest.approx(6 * 0.2 * 72)

@@ -36,6 +36,8 @@ INK, FAINT, RULE, PAGE, *SERIES = COLOURS
 STYLES = ("-", (0, (5, 1.5)), (0, (1.2, 1.2)), (0, (5, 1.5, 1.2, 1.5)))
 MARKERS = ("o", "s", "^", "D")
 WIDTH, HEIGHT = 4.3, 2.5  # inches of 72 units
+LEGEND_LINE = 0.2
+"""inches that each name beyond the second adds, so that a long legend leaves the curves their room"""
 MOST_POINTS = 80
 SMALL = 64
 """pictures up to this side are shown pixel by pixel"""
@@ -73,7 +75,7 @@ def curves(
     lines: Sequence[Line], *, x_label: str, alt: str, levels: Sequence[Level] = (), shares: bool = False
 ) -> str:
     """Curves over the run, with `levels`; `shares`: values in [0, 1] shown in percent. Returns inline SVG."""
-    figure, axes = _figure(HEIGHT)
+    figure, axes = _figure(HEIGHT + LEGEND_LINE * max(0, len(lines) - 2))
     scale = 100 if shares else 1
     for i, line in enumerate(lines):
         x, y = _thinned(line.x, line.y)
@@ -161,7 +163,7 @@ def intervals(rows: Sequence[Measured], *, x_label: str, alt: str) -> str:
 
 def stages(values: Mapping[str, Mapping[str, float]], *, alt: str) -> str:
     """Accuracy against depth: `values[subject][stage]` in [0, 1], stages in depth order. Inline SVG."""
-    figure, axes = _figure(HEIGHT)
+    figure, axes = _figure(HEIGHT + LEGEND_LINE * max(0, len(values) - 2))
     names = list(dict.fromkeys(stage for of_subject in values.values() for stage in of_subject))
     for i, (subject, of_subject) in enumerate(values.items()):
         x = [names.index(stage) for stage in of_subject]

@@ -64,7 +64,9 @@ def write_comparison(run_folders: Sequence[str | Path], out: str | Path, thumbna
     of_each = sections.verdict(records)
     judged = compared(records)
     if judged.tone != "unknown" and len(measured_on(records)) == 1:
-        each = sections.part("folded", "Each method by itself, against random weights", of_each)
+        each = sections.part(
+            "folded", "Each method by itself, without the correction for several tests", of_each
+        )
         of_each = sections.part("verdict", judged, "") + each
     parts = [
         of_each,

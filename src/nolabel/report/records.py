@@ -256,7 +256,7 @@ def subject_in_words(subject: str) -> str:
     if subject.startswith(PRETRAINED):
         return f"pretrained weights ({subject.removeprefix(PRETRAINED)})"
     if subject.startswith(SUPERVISED):
-        return f"trained from scratch with all labels ({subject.removeprefix(SUPERVISED)})"
+        return f"trained from scratch ({subject.removeprefix(SUPERVISED)})"
     return BASELINES.get(subject, subject)
 
 
