@@ -63,8 +63,7 @@ def compare(
         data: labelled images, a source as for `pretrain`.
         minutes: of training for each method.
         methods: names or files; None: all.
-        protocols, baselines, labels, seed: as for `evaluate`. encoder, size: as for `pretrain`.
-        values: of the features, at most so many a stage.
+        protocols, baselines, values, labels, seed: as for `evaluate`. encoder, size: as for `pretrain`.
         out: folder of the comparison; None: `runs/compare-NAME`.
         pretrain: called as `nolabel.pretrain` for each method.
         say: told in a line what is done. counting: of a text, a context whose calls with (done, in all) move a bar.
@@ -91,9 +90,7 @@ def compare(
             say(f"Left out: {error}")
     runs = [folder / Path(name).stem for name in names if name not in left_out]
     if not runs:
-        raise UsageError(
-            "None of the methods can train this encoder at this size: choose another --size or --encoder."
-        )
+        raise UsageError("No method can train this encoder at this size: choose another --size or --encoder.")
     for place in runs:
         # Random weights start as each method does; what does not hang on the encoder is measured once.
         own = tuple(one for one in baselines if one in known.OF_ITS_ARCHITECTURE or place is runs[0])

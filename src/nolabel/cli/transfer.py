@@ -67,23 +67,21 @@ def transfer(
     wanted = Wanted(side, seed, finetune, steps, batch_size, grid)
     is_run = (encoder / DESCRIPTION).is_file()
     folder = out or (encoder if is_run else Path("runs") / f"transfer-{subject_of(encoder)}")
-    stores = []
-    for name in data:
-        with _screen.counting(f"Reading {name}") as progress:
-            stores.append(ImageStore.open(name, size=side, workers=workers, progress=progress))
-        _screen.line(f"{name}: {stores[-1].describe()}")
+    stores = [_opened(name, side, workers) for name in data]
     with _screen.counting("Measuring") as bar:
-        transfer_all(
-            candidates,
-            stores,
-            folder / TRANSFER,
-            wanted,
-            progress=lambda what, done, total: bar(done, total),
-            say=_screen.line,
-        )
+        transfer_all(candidates, stores, folder / TRANSFER, wanted,
+                     progress=lambda what, done, total: bar(done, total), say=_screen.line)  # fmt: skip
     _show(folder)
     if is_run and folder == encoder:
         _screen.line(f"The report is {write_report(encoder)}.")
+
+
+def _opened(name: str, side: int, workers: int) -> ImageStore:
+    """The images of one set, told on the screen."""
+    with _screen.counting(f"Reading {name}") as progress:
+        store = ImageStore.open(name, size=side, workers=workers, progress=progress)
+    _screen.line(f"{name}: {store.describe()}")
+    return store
 
 
 def _candidates(places: Sequence[Path]) -> list[Candidate]:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from nolabel.data.store import ImageStore
 from nolabel.encoders.base import Encoder
+from nolabel.errors import UsageError
 from nolabel.evaluation._split import Division
 from nolabel.evaluation.base import POOLED, Features, Network, Progress, not_finite
 from nolabel.views import plain
@@ -50,8 +51,11 @@ def extract(
         values: at most so many values a stage.
 
     Raises:
+        UsageError: fewer than 1 value.
         DataError: when features are computed and are not finite.
     """
+    if values < 1:
+        raise UsageError(f"At most {values} values a stage are asked for: ask for 1 or more.")
     size = size or encoder.size
     encoder = encoder.eval().to(memory_format=torch.channels_last)
     device = encoder.mean.device

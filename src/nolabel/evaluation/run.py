@@ -59,8 +59,6 @@ def evaluate_encoder(
         DataError: labels that allow no evaluation, or features that are not finite.
         RunError: the encoder changed while it was evaluated.
     """
-    if values < 1:
-        raise UsageError(f"At most {values} values a stage are asked for: ask for 1 or more.")
     keep_freed()
     encoder = source if isinstance(source, Encoder) else load_encoder(source)
     check_channels(encoder)
@@ -78,15 +76,12 @@ def evaluate_encoder(
     common = {"data": store.source} | ({} if labelled else {"labels": "none: label-free diagnostics only"})
     own_results = [_run(measure, own, seed, common) for measure in measures]
     if encoder_digest(encoder) != before:
-        raise RunError(
-            f"The encoder {subject} changed under evaluation, so its results are void: report this."
-        )
+        raise RunError(f"The encoder {subject} changed under evaluation: its results are void, report this.")
     results = dated([row for rows in own_results for row in rows], _metrics(source))
     if labelled:
         results += _leaks.check(source, subject, store, division, results)
-    compared = [
-        (m, own) for m, own in zip(measures, own_results, strict=True) if m.labelled and m.baseline_seeds
-    ]
+    pairs = zip(measures, own_results, strict=True)
+    compared = [(m, rows) for m, rows in pairs if m.labelled and m.baseline_seeds]
     now = _kept.Circumstances(encoder, store, division, size, values, seed)
     return results + _beside(baselines, compared, now, common, progress)
 
