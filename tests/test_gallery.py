@@ -40,6 +40,7 @@ def test_only_wide_pictures_scroll(tmp_path: Path) -> None:
     assert body.count('class="paper"') == 1
 
 
+@pytest.mark.slow
 def test_the_command_draws_every_method_and_the_answers_of_runs(
     small_images: Path, tmp_path: Path, say: Say
 ) -> None:

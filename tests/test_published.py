@@ -106,7 +106,7 @@ def test_all_numbers_of_one_method(say: Say) -> None:
     assert code == 0
     assert "RotNet, 3 blocks" in out
     assert "SimCLR," not in out
-    assert [line.split()[0] for line in out.partition("Measured here")[2].splitlines()[2:]] == [
+    assert [line.split()[0] for line in out.partition("Measured here")[2].splitlines()[2:] if line] == [
         "rotation" for _ in measured(lambda run: run.method == "rotation")
     ]
     code, _, err = say("methods", "rotatoin")

@@ -40,7 +40,7 @@ def test_the_header_has_command_length_hardware_and_result(name: str) -> None:
     header = " ".join(str(importlib.import_module(f"nolabel.recipes.{found.method}").__doc__).split())
     line = header.partition(f"`nolabel reproduce {name} ")[2].partition(" - `")[0]
     assert found.hardware
-    assert f"; {found.asked}; {found.hardware}; {' '.join(found.result.split())}." in line
+    assert f"`: {found.asked}; {found.hardware}; {' '.join(found.result.split())}." in line
     assert "not run" in line or found.measured()
     assert found.deviations
 
