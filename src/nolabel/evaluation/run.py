@@ -159,7 +159,9 @@ def _name(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _run(measure: Protocol, subject: Features, seed: int, common: dict[str, Any]) -> list[Result]:
-    return [_with(result, common) for result in measure.run(subject, seed)]
+    """Rows without a seed of their own have that of the evaluation: of held-out images, choices and draws."""
+    rows = [_with(result, common) for result in measure.run(subject, seed)]
+    return [replace(row, seeds=row.seeds or (seed,)) for row in rows]
 
 
 def _with(result: Result, common: dict[str, Any]) -> Result:
