@@ -60,7 +60,16 @@ def test_evaluate_prints_the_encoder_beside_baselines_and_writes_the_report(
     assert code == 0, err
     assert "rotation" in out
     assert "raw pixels" in out
-    assert " to " in out
+    heading, own, *_ = out.splitlines()[1:]
+    assert heading.split("  ")[0] == "protocol"
+    assert "top-1 (95 % interval)" in heading
+    assert "balanced (95 % interval)" in heading
+    assert own.count(" to ") == 2
+    (chosen,) = [line for line in out.splitlines() if line.startswith("kNN: ")]
+    assert "k " in chosen
+    assert "T 0." in chosen
+    assert "validation accuracy " in chosen
+    assert "train and test as the data have them" in chosen
     rows = [json.loads(line) for line in (run / "evaluation.jsonl").read_text().splitlines()]
     assert {row["subject"] for row in rows} == {"rotation", "pixels"}
     assert (run / "report.html").read_text() != before

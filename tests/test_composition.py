@@ -1,13 +1,19 @@
 """SimCLR's study: one branch stays as it is, the other changes by what was asked, and the heat-map shows it."""
 
+import json
 import math
+from pathlib import Path
 
 import pytest
 import torch
 
+from cli_helpers import Say
 from nolabel.data.batch import ImageBatch
 from nolabel.encoders.base import build
+from nolabel.evaluation.base import Result, row_of
 from nolabel.methods.base import DataInfo
+from nolabel.runs import DESCRIPTION, EVALUATION, FORMAT, read_rows, write_rows
+from nolabel.studies import run
 from nolabel.studies.composition import OPERATIONS, Composition, CompositionOptions
 from nolabel.studies.picture import heat_map
 from nolabel.studies.run import augmentations
@@ -49,6 +55,42 @@ def test_the_loss_of_equal_outputs_is_the_closed_form() -> None:
     views = method.views(some(8), method.draw(8, torch.Generator().manual_seed(0), 0.0))
     assert method(views)["loss"].item() == pytest.approx(method.chance_loss(8), rel=1e-3)
     assert method.chance_loss(8) == pytest.approx(math.log(15))
+
+
+def test_the_study_goes_on_where_it_was_stopped_and_keeps_n_and_intervals(
+    say: Say, small_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun: list[tuple[str, bool]] = []
+
+    def pretrain(method: str, data: str, *, out: Path, resume: bool, **_: object) -> None:
+        assert method == "nolabel.studies.composition"
+        begun.append((out.name, resume))
+        stopped = len(begun) == 4
+        out.mkdir(parents=True, exist_ok=True)
+        about = {"format": FORMAT, "status": "interrupted" if stopped else "finished"}
+        (out / DESCRIPTION).write_text(json.dumps(about))
+        if stopped:
+            raise KeyboardInterrupt
+
+    def evaluate(folder: Path, data: str, **_: object) -> None:
+        row = Result("composition", "linear", "top1", 0.5, 0.4, 0.6, 8, (0,))
+        write_rows(folder / EVALUATION, [row_of(row)])
+
+    monkeypatch.setattr(run, "pretrain", pretrain)
+    monkeypatch.setattr(run, "evaluate", evaluate)
+    words = ("study", "augmentations", small_images, "--minutes", 0.01, "--out", tmp_path)
+    assert say(*words)[0] == 130
+    names = [cell.name for cell in augmentations()]
+    assert begun == [(name, False) for name in names[:4]]
+    assert [row["row"] for row in read_rows(tmp_path / run.TABLE)] == list(OPERATIONS[:3])
+    code, out, err = say(*words)
+    assert code == 0, err
+    assert begun[4:] == [(names[3], True), *((name, False) for name in names[4:])]
+    assert f"{names[3]}: 50.0% (40.0 to 60.0, 8 images)" in out
+    rows = read_rows(tmp_path / run.TABLE)
+    assert [f"{row['row']}-{row['column']}" for row in rows] == names
+    assert all((row["low"], row["high"], row["n"], row["seeds"]) == (0.4, 0.6, 8, [0]) for row in rows)
+    assert (tmp_path / "augmentations.svg").is_file()
 
 
 def test_a_heat_map_may_have_holes() -> None:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from nolabel.data.store import ImageStore
-from nolabel.evaluation import diagnostics
+from nolabel.evaluation import diagnostics, statistics
 from nolabel.evaluation._features import extract
 from nolabel.evaluation._split import Division
 from nolabel.evaluation.base import Features, Result
@@ -77,6 +77,17 @@ def test_uniformity_of_the_uniform_distribution_on_a_sphere(d: int, value: float
     assert diagnostics.uniformity(normal(3000, d)) == pytest.approx(value, abs=0.02)
 
 
+def test_the_interval_of_uniformity_covers_as_it_should() -> None:
+    d, truth, covered = 16, -3.513036, 0
+    for trial in range(200):
+        z = normal(80, d, seed=trial)
+        each = diagnostics.uniformity_of_each(z)
+        assert each.mean() == pytest.approx(diagnostics.uniformity(z))
+        _, low, high = statistics.bootstrap_mean(each, trial, 500)
+        covered += low <= truth <= high
+    assert covered / 200 >= 0.9
+
+
 def test_the_verdict_names_health_collapse_and_redundancy() -> None:
     cloud = normal(500, 64)
     constant = torch.ones(500, 64) + 1e-3 * cloud
@@ -99,7 +110,8 @@ def test_the_protocol_gives_one_row_a_measure() -> None:
         "alpha_req",
         "uniformity",
     }
-    assert all(r.n == 50 and r.low is None for r in results)
+    assert all(r.n == 50 and (r.low is None) == (r.setting["interval"] == "none") for r in results)
+    assert [r.metric for r in results if r.low is not None] == ["uniformity"]
     assert results[0].setting["verdict"].startswith("Healthy")
 
 
@@ -153,13 +165,27 @@ def test_debiased_cka_equals_the_kernel_form(d: int) -> None:
     assert diagnostics.cka(x, y) == pytest.approx(expected)
 
 
-def test_an_encoder_adds_measures_of_views_and_stages() -> None:
+def test_an_encoder_adds_measures_of_views_and_stages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(diagnostics, "COMPARED", 7)
     encoder = TinyNet(width=6)
     store = ImageStore.of([smooth_images(40, (12, 12)).image(b) for b in range(40)])
     none = torch.zeros(0, dtype=torch.int64)
     subject = extract(encoder, store, Division(none, torch.arange(40), "all"), name="tiny")
     options = diagnostics.DiagnosticsOptions(viewed=30, views=3)
-    found = {r.metric: r.value for r in diagnostics.Diagnostics(options).run(subject, seed=0)}
+    rows = {r.metric: r for r in diagnostics.Diagnostics(options).run(subject, seed=0)}
+    assert {metric: (row.n, row.setting.get("views"), row.setting.get("delta")) for metric, row in rows.items()} == {
+        **dict.fromkeys(("feature_std", "rankme", "participation_ratio", "alpha_req", "uniformity"), (40, None, None)),
+        **dict.fromkeys(("cka_stage1", "cka_stage2"), (7, None, None)),
+        **dict.fromkeys(("alignment", "view_recall"), (30, 2, None)),
+        "lidar": (30, 3, 1e-4),
+    }  # fmt: skip
+    for metric in ("alignment", "view_recall", "uniformity"):
+        low, high = rows[metric].low, rows[metric].high
+        assert low is not None
+        assert high is not None
+        assert low < rows[metric].value < high
+    assert rows["cka_stage1"].setting["interval"] == rows["lidar"].setting["interval"] == "none"
+    found = {metric: row.value for metric, row in rows.items()}
     assert {"alignment", "view_recall", "lidar", "cka_stage1", "cka_stage2"} < set(found)
     assert 0 <= found["alignment"] <= 4
     assert 0 <= found["view_recall"] <= 1

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from nolabel.data.store import ImageStore
+from nolabel.errors import DataError
 from nolabel.evaluation import discovery
 from nolabel.evaluation._features import extract
 from nolabel.evaluation._split import Division
@@ -113,6 +114,17 @@ def test_the_protocol_gives_rows_with_intervals() -> None:
     assert [r.metric for r in rows] == ["area", "area_half", "verified"]
     assert all(0 <= r.low <= r.high <= 1 and r.n == 20 for r in rows)
     assert rows[0].setting["matches"] == 4
+
+
+def test_features_that_are_not_finite_are_refused() -> None:
+    class Broken(TinyNet):
+        def forward(self, images: torch.Tensor, standardised: bool = False) -> torch.Tensor:
+            return images.mean((2, 3)) * torch.tensor([1.0, float("nan"), 1.0])
+
+    store = ImageStore.of([smooth_images(12, (24, 24)).image(b) for b in range(12)], [0] * 12)
+    subject = extract(Broken(), store, Division(torch.arange(1), torch.arange(12), "all"), name="broken")
+    with pytest.raises(DataError, match="features of broken are not finite"):
+        Discovery(DiscoveryOptions(constellations=4)).run(subject, 0)
 
 
 def test_patches_are_read_where_they_are_said_to_be() -> None:

@@ -158,6 +158,13 @@ def test_labels_that_allow_no_evaluation_get_one_sentence(change: str, message: 
     assert "\n" not in str(error.value)
 
 
+def test_several_labels_an_image_are_no_class() -> None:
+    store = replace(store_of(), class_names=("cat", "cat;dog", "dog"))
+    with pytest.raises(DataError, match=r"several labels each \(cat;dog\).*nolabel transfer") as error:
+        divide(store, 0)
+    assert "\n" not in str(error.value)
+
+
 def test_held_out_takes_a_share_of_each_class_and_never_all() -> None:
     labels = torch.tensor([0] * 100 + [1] * 10 + [2] * 2 + [3])
     random = torch.Generator().manual_seed(0)

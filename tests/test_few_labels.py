@@ -11,11 +11,12 @@ from nolabel.encoders.base import build
 from nolabel.errors import DataError
 from nolabel.evaluation import _few, label_efficiency
 from nolabel.evaluation._features import extract
-from nolabel.evaluation._repeats import differences
+from nolabel.evaluation._repeats import differences, over_seeds
 from nolabel.evaluation._split import divide
 from nolabel.evaluation.base import Features, Result
 from nolabel.evaluation.few_labels import FewLabels, FewLabelsOptions
 from nolabel.evaluation.label_efficiency import LabelEfficiency, LabelEfficiencyOptions, needed, saved
+from nolabel.evaluation.svm import SVM
 from test_features import store_of
 from test_heads_protocols import one_sentence, tiny
 from test_linear import shuffled_toy, subject
@@ -158,14 +159,49 @@ def test_rows_of_every_number_of_labels() -> None:
 def test_draws_are_compared_image_by_image() -> None:
     truth = np.zeros(40, int)
     mine, other = np.zeros((2, 40), int), np.zeros((2, 40), int)
-    other[0, :20] = 1
+    other[:, :10] = 1
     pair = [Result(s, "linear@1", "top1", 0, 0, 0, 40, predictions=p) for s, p in (("a", mine), ("b", other))]
     (row,) = differences(pair[:1], [pair[1:]], truth, 0)
     assert row.value == pytest.approx(0.25)
     assert row.low is not None
     assert row.low > 0.1
-    assert row.setting["test"] == "paired permutation"
+    assert row.setting["test"].startswith("paired permutation of images, t over 2 draws")
     assert row.setting["p"] < 0.001
+
+
+def test_the_noise_of_the_draws_is_in_the_interval_and_in_p() -> None:
+    truth = np.zeros(400, int)
+    mine, alike, apart = (np.zeros((3, 400), int) for _ in range(3))
+    alike[:, :40] = 1
+    for draw, wrong in enumerate((0, 40, 80)):  # the same mean, but not in every draw
+        apart[draw, :wrong] = 1
+
+    def row(other: np.ndarray) -> Result:
+        pair = [
+            Result(s, "linear@1", "top1", 0, 0, 0, 400, predictions=p) for s, p in (("a", mine), ("b", other))
+        ]
+        (found,) = differences(pair[:1], [pair[1:]], truth, 0)
+        return found
+
+    steady, noisy = row(alike), row(apart)
+    assert steady.value == noisy.value == pytest.approx(0.1)
+    assert steady.low is not None
+    assert noisy.low is not None
+    assert steady.low > 0.05
+    assert noisy.low < 0.1 - 4.3 * 0.1 / 3**0.5
+    assert steady.setting["p"] < 0.001
+    assert noisy.setting["p"] == pytest.approx(0.2254, abs=1e-3)
+
+
+def test_random_weights_are_probed_in_every_seed_and_fine_tuned_in_one() -> None:
+    options = FewLabelsOptions(shares=(0.2,), per_class=(), draws=2, steps=2, batch_size=8)
+    whole = tiny(store_of(90, size=8))
+    rows = [FewLabels(options).run(replace(whole, seeds=(seed,)), 0) for seed in (0, 1)]
+    assert [{r.protocol for r in of} for of in rows] == [{"linear@20%", "finetune@20%"}, {"linear@20%"}]
+    joint = {r.protocol: r for r in over_seeds(rows) if r.metric == "top1"}
+    assert joint["linear@20%"].seeds == (0, 1)
+    assert joint["finetune@20%"].seeds == (0,)
+    assert FewLabels.baseline_seeds == SVM.baseline_seeds == 3
 
 
 def test_labels_needed_in_closed_form() -> None:
@@ -179,9 +215,9 @@ def test_labels_needed_in_closed_form() -> None:
 
 
 def hits(shares: list[float], n: int = 2000) -> np.ndarray:
-    """For each accuracy the same images in the same order: those below the share are right."""
+    """For each accuracy, in one draw, the same images in the same order: those below the share are right."""
     at = (np.arange(n) * 0.61803398875) % 1
-    return np.stack([(at < share) for share in shares]).astype(np.float32)
+    return np.stack([(at < share) for share in shares]).astype(np.float32)[:, None]
 
 
 def test_labels_saved_and_their_interval() -> None:
@@ -194,6 +230,22 @@ def test_labels_saved_and_their_interval() -> None:
     assert found.text.startswith("within")
     alike = saved(curve[1], 100, curve, [10, 100, 1000], 0)
     assert (alike.value, alike.low, alike.high) == pytest.approx((0, 0, 0), abs=1e-3)
+
+
+def test_labels_saved_are_covered_with_noise_of_images_and_of_draws() -> None:
+    """Accuracy 0.3 + 0.1 per doubling from 10 labels; the encoder has 0.55 with 10, so it saves 10 · 2^2.5 - 10."""
+    random, sizes = np.random.default_rng(0), [10, 20, 40, 80, 160]
+    covered = narrow = 0
+    for trial in range(150):
+        hard, of_draws = random.random(300), random.normal(0, 0.03, (6, 3, 1))
+        own = (hard < 0.55 + of_draws[5]).astype(np.float32)
+        curve = np.stack([hard < 0.3 + 0.1 * k + of_draws[k] for k in range(5)]).astype(np.float32)
+        low, high = saved(own, 10, curve, sizes, trial)[1:3]
+        covered += (-np.inf if low is None else low) <= 10 * 2**2.5 - 10 <= (np.inf if high is None else high)
+        low, high = saved(own.mean(0)[None], 10, curve.mean(1)[:, None], sizes, trial)[1:3]
+        narrow += (-np.inf if low is None else low) <= 10 * 2**2.5 - 10 <= (np.inf if high is None else high)
+    assert covered / 150 >= 0.92
+    assert narrow / 150 < 0.9  # images alone do not tell how far other draws lie
 
 
 def test_beyond_the_curve_there_is_a_bound() -> None:
@@ -219,7 +271,7 @@ def test_three_curves_and_the_labels_saved() -> None:
     torch.manual_seed(0)
     store = store_of(90, size=8)
     mine = extract(build("resnet10", 8).eval(), store, divide(store, 0), name="mine", size=8)
-    options = LabelEfficiencyOptions(per_class=(1, 5), draws=2, steps=4, batch_size=8)
+    options = LabelEfficiencyOptions(per_class=(1, 5), draws=2, steps=4, choice_steps=2, batch_size=8)
     rows = LabelEfficiency(options).run(mine, 0)
     accuracies = [(r.subject, r.protocol) for r in rows if r.metric == "top1"]
     assert accuracies == [
@@ -228,6 +280,12 @@ def test_three_curves_and_the_labels_saved() -> None:
         for each in (1, 5)
     ]
     of = [r for r in rows if r.metric == "labels_saved"]
+    assert [(r.setting["draws"], r.setting["draws_of_the_other"]) for r in of] == [(2, 2)] * 2 + [(2, 1)] * 2
+    tried = [r for r in rows if r.subject.startswith("supervised:") and r.metric == "top1"]
+    assert [len(r.chosen["settings"]) for r in tried] == [
+        0,
+        3,
+    ]  # one label a class leaves nothing to choose by
     assert [(r.subject, r.setting["against"], r.setting["labels"]) for r in of] == [
         ("mine", against, labels)
         for against in ("random:resnet10", "supervised:resnet10")

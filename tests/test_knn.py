@@ -76,7 +76,18 @@ def test_k_is_chosen_on_training_images_and_cut_to_their_number() -> None:
         noisy.stage("pooled", noisy.train), noisy.labels[noisy.train], 2, seed=0
     )
     assert k <= 32
+    assert accuracy is not None
     assert 0 <= accuracy <= 1
+
+
+def test_one_image_a_class_leaves_nothing_to_choose_by() -> None:
+    few = clusters(30, 5, 0.02)
+    few = Features.of(
+        "toy", {"pooled": few.stage("pooled", torch.arange(30))}, few.labels, torch.arange(5), few.test
+    )
+    top1 = knn.KNN(knn.KNNOptions(k=(5, 1))).run(few, seed=0)[0]
+    assert (top1.chosen["k"], top1.chosen["temperature"], top1.chosen["validation"]) == (1, 0.07, None)
+    assert top1.value == 1
 
 
 def test_poisoned_test_images_change_no_choice() -> None:

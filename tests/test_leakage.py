@@ -17,6 +17,7 @@ from nolabel.encoders._io import save_encoder
 from nolabel.encoders.base import build
 from nolabel.evaluation import leakage
 from nolabel.evaluation.run import evaluate_encoder
+from nolabel.evaluation.statistics import wilson
 from small import smooth_images
 
 
@@ -151,11 +152,14 @@ def test_evaluate_counts_test_images_among_training_and_pretraining_images(tmp_p
     training = rows["in_training"].setting
     assert (training["identical"], training["near"]) == (1, 0)
     assert "1 of 9 test images" in training["sentence"]
-    assert "top-1 without them: knn" in training["sentence"]
+    assert "top-1 without them, of 8 images: knn" in training["sentence"]
     (knn,) = (row for row in results if (row.protocol, row.metric) == ("knn", "top1"))
     hits = knn.predictions == store.labels[store.splits == 1].numpy()
     leaked = [store.paths[i] for i in (store.splits == 1).nonzero()[:, 0]].index("test/class1/new.png")
-    assert training["without"]["knn"] == pytest.approx(np.delete(hits, leaked).mean())
+    right = int(np.delete(hits, leaked).sum())
+    assert tuple(training["without"]["knn"].values()) == pytest.approx((*wilson(right, 8), 8))
+    ends = training["without"]["knn"]
+    assert f"({100 * ends['low']:.1f} to {100 * ends['high']:.1f})" in training["sentence"]
 
 
 def test_evaluate_says_that_all_test_images_were_pretrained_on(tmp_path: Path) -> None:

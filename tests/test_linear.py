@@ -1,6 +1,7 @@
 """Linear probe: the optimizer against Newton and scikit-learn; choices on training images only."""
 
 import itertools
+import json
 
 import numpy as np
 import pytest
@@ -11,6 +12,9 @@ from nolabel.evaluation import linear, statistics
 from nolabel.evaluation._logistic import Problem, minimise, moments, sweep
 from nolabel.evaluation.base import Features
 from nolabel.evaluation.linear import Linear, LinearOptions
+from nolabel.report.accuracy import STAGES
+from nolabel.report.records import Row
+from nolabel.report.verdict import main_row
 
 
 def toy(n: int, d: int, classes: int, seed: int = 0, spread: float = 1.0) -> tuple[Tensor, Tensor]:
@@ -250,6 +254,43 @@ def test_ignored_tags_change_nothing() -> None:
         Problem(x[kept], tags[kept][:, :1], 1, torch.float64), 1e-2 * 200 / 150, tolerance=1e-10
     )
     torch.testing.assert_close(fit.weight[:1], alone.weight, atol=1e-6, rtol=1e-5)
+
+
+def test_every_stage_is_fitted_and_tested_where_that_is_asked_for() -> None:
+    x, y = shuffled_toy(450, 3, 1.5)
+    found = subject(x, y, 300, stage1=x[:, :3], stage2=x[:, :6])
+    rows = Linear(LinearOptions(every_stage=True)).run(found, seed=0)
+    assert [r.protocol for r in rows if r.metric == "top1"] == [
+        *("linear", "linear@stage1", "linear@stage2", "linear@pooled")
+    ]
+    of = {r.protocol: r for r in rows if r.metric == "top1"}
+    assert of["linear"].chosen["stage"] == "pooled"
+    assert of["linear@pooled"].value == of["linear"].value
+    assert of["linear@pooled"].chosen["l2"] == of["linear"].chosen["l2"]
+    assert of["linear@stage1"].chosen["validation"] == of["linear"].chosen["stages"]["stage1"]
+    assert of["linear@stage1"].setting["train_images"] == 300
+    alone = Linear(LinearOptions()).run(subject(x[:, :3], y, 300), seed=0)[0]
+    assert of["linear@stage1"].value == alone.value
+    assert [r.value for r in rows[:2]] == [r.value for r in Linear(LinearOptions()).run(found, seed=0)]
+    written = [Row(r.subject, r.protocol, r.metric, r.value, chosen=r.chosen) for r in reversed(rows)]
+    main = main_row(written, "toy")
+    assert main is not None
+    assert main.protocol == "linear"
+    (curve,) = [row for row in written if row.metric == "top1" and STAGES in row.chosen]
+    assert curve.protocol == "linear"
+
+
+def test_one_image_a_class_leaves_nothing_to_choose_by() -> None:
+    x, y = shuffled_toy(40, 4, 0.05)
+    first = torch.tensor([int((y == c).nonzero()[0]) for c in range(4)])
+    rest = torch.tensor([i for i in range(40) if i not in first.tolist()])
+    found = Features.of("toy", {"stage1": x[:, :2].float(), "pooled": x.float()}, y, first, rest)
+    rows = Linear(LinearOptions(every_stage=True)).run(found, seed=0)
+    assert {r.protocol for r in rows} == {"linear", "linear@stage1", "linear@pooled"}
+    chosen = rows[0].chosen
+    assert (chosen["stage"], chosen["l2"], chosen["validation"]) == ("pooled", 1.0, None)
+    json.dumps([r.chosen for r in rows], allow_nan=False)
+    assert rows[0].value > 0.9
 
 
 def test_the_mean_over_classes_may_choose() -> None:

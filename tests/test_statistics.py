@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from nolabel.errors import DataError
 from nolabel.evaluation import statistics
 from nolabel.evaluation.statistics import Interval
 
@@ -180,4 +181,118 @@ def test_the_bootstrap_of_precision_repeats_images() -> None:
         drawn.append(
             np.mean([statistics.average_precision(scores[pick, c], tags[pick, c]) for c in range(3)])
         )
-    assert (low, high) == pytest.approx(tuple(np.percentile(drawn, [2.5, 97.5])), abs=0.03)
+    shift = value - np.mean(drawn)
+    assert shift < 0
+    expected = np.percentile(drawn, [2.5, 97.5]) + np.array([2 * shift, shift])
+    assert (low, high) == pytest.approx(tuple(expected), abs=0.03)
+
+
+def share_covered(intervals: list[Interval], truth: float) -> float:
+    assert all(low <= value <= high for value, low, high in intervals)
+    return float(np.mean([low <= truth <= high for _, low, high in intervals]))
+
+
+@pytest.mark.parametrize("each", [1, 2, 5, 60])
+@pytest.mark.parametrize(("lowest", "highest"), [(0.4, 0.9), (0.9, 0.99)])
+def test_balanced_accuracy_of_small_classes_is_covered(each: int, lowest: float, highest: float) -> None:
+    random = np.random.default_rng(each)
+    chance = np.linspace(lowest, highest, 12)
+    labels = np.repeat(np.arange(12), each)
+    found = [
+        statistics.bootstrap_balanced(random.random(len(labels)) < chance[labels], labels, trial, 500)
+        for trial in range(400)
+    ]
+    assert all(0 <= low < high <= 1 for _, low, high in found)
+    assert share_covered(found, float(chance.mean())) >= 0.92
+
+
+@pytest.mark.parametrize("each", [1, 2, 5, 60])
+def test_a_balanced_difference_of_small_classes_is_covered(each: int) -> None:
+    random = np.random.default_rng(10 + each)
+    win, loss = np.linspace(0.1, 0.4, 12), np.linspace(0.3, 0.1, 12)
+    labels = np.repeat(np.arange(12), each)
+    found = []
+    for trial in range(400):
+        u = random.random(len(labels))
+        first = u < win[labels]
+        second = ~first & (u < (win + loss)[labels])
+        found.append(statistics.bootstrap_difference(first, second, trial, labels, 500))
+    assert all(-1 <= low < high <= 1 for _, low, high in found)
+    assert share_covered(found, float((win - loss).mean())) >= 0.92
+
+
+def test_a_difference_is_covered_as_it_should_be() -> None:
+    random, found = np.random.default_rng(20), []
+    for trial in range(500):
+        u = random.random(200)
+        found.append(statistics.bootstrap_difference(u < 0.2, (u > 0.1) & (u < 0.25), trial, draws=500))
+    assert 0.92 <= share_covered(found, 0.05) <= 0.98
+
+
+def test_where_all_is_right_the_interval_is_wilson_s() -> None:
+    labels = np.repeat(np.arange(4), 5)
+    right = np.ones(20, bool)
+    assert statistics.bootstrap_balanced(right, labels, 0) == pytest.approx(statistics.wilson(20, 20))
+    assert statistics.bootstrap_balanced(~right, labels, 0) == pytest.approx(statistics.wilson(0, 20))
+    value, low, high = statistics.bootstrap_difference(right, right, 0, labels)
+    assert low < value == 0 < high
+    assert low == pytest.approx(-high)
+    uneven = np.array([0, 1, 1, 1, 1])
+    low = statistics.bootstrap_balanced(np.ones(5, bool), uneven, 0).low
+    assert low == pytest.approx(1 - statistics.Z**2 / (4 / 1.25 + statistics.Z**2))
+
+
+def test_one_class_of_one_image_varies_as_an_image_of_any_class() -> None:
+    labels, correct = np.array([0] * 40 + [1]), np.array([True] * 20 + [False] * 20 + [True])
+    _, low, high = statistics.bootstrap_balanced(correct, labels, 0)
+    assert low < 0.5
+    assert high == 1
+
+
+def test_a_bootstrapped_mean_is_covered_as_it_should_be() -> None:
+    random = np.random.default_rng(21)
+    found = [statistics.bootstrap_mean(random.random(60) ** 2, trial, 500) for trial in range(500)]
+    assert 0.92 <= share_covered(found, 1 / 3) <= 0.98
+
+
+def test_the_mean_of_seeds_is_covered_as_it_should_be() -> None:
+    random, found = np.random.default_rng(22), []
+    for _ in range(2000):
+        of_images = random.normal(0, 0.01)
+        values = 0.6 + of_images + random.normal(0, 0.02, 3)
+        found.append(statistics.mean_of_seeds([Interval(v, v - 0.0196, v + 0.0196) for v in values]))
+    assert 0.94 <= share_covered(found, 0.6) <= 0.99
+
+
+def test_mean_precision_is_covered_as_it_should_be() -> None:
+    random = np.random.default_rng(23)
+
+    def drawn(n: int) -> tuple[np.ndarray, np.ndarray]:
+        tags = (random.random((n, 4)) < 0.3).astype(int)
+        return tags + random.normal(0, 0.8, (n, 4)), tags
+
+    scores, tags = drawn(200_000)
+    truth = float(np.mean([statistics.average_precision(scores[:, c], tags[:, c]) for c in range(4)]))
+    found = [statistics.bootstrap_mean_precision(*drawn(300), trial, 150) for trial in range(150)]
+    assert share_covered(found, truth) >= 0.91
+
+
+def test_a_tag_that_no_image_shows_does_not_count_and_none_at_all_is_refused() -> None:
+    random = np.random.default_rng(24)
+    scores, tags = random.random((50, 3)), (random.random((50, 3)) < 0.4).astype(int)
+    tags[:, 1] = 0
+    without = statistics.bootstrap_mean_precision(scores[:, [0, 2]], tags[:, [0, 2]], 0, 100)
+    assert statistics.bootstrap_mean_precision(scores, tags, 0, 100) == pytest.approx(without)
+    rare = np.zeros((50, 1), int)
+    rare[7] = 1
+    low = statistics.bootstrap_mean_precision(rare + 0.1 * scores[:, :1], rare, 0, 100).low
+    assert low == 1  # not 0 in the resamples that leave the one image out
+    with pytest.raises(DataError, match="No test image shows any of the tags"):
+        statistics.bootstrap_mean_precision(scores, np.zeros((50, 3), int), 0)
+
+
+def test_student_s_test_of_draws_is_scipy_s() -> None:
+    values = np.array([0.02, 0.05, -0.01, 0.04])
+    assert statistics.t_test(values) == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
+    assert statistics.t_test(np.full(3, 0.125)) == 0
+    assert statistics.t_test(np.zeros(3)) == 1

@@ -89,6 +89,29 @@ def test_tags_are_found_and_poisoned_test_images_choose_nothing() -> None:
         of_features(subject(x), target("map11"), 0)
 
 
+def test_a_tag_that_no_test_image_shows_is_counted_and_named() -> None:
+    x, labels = normal(300, 6), torch.full((300,), -1)
+    tags = (x[:, :3] > 0.3).to(torch.int8)
+    tags[200:, 1] = 0
+    names = ("a", "b", "c")
+    subject = Features.of("toy", {"pooled": x}, labels, torch.arange(200), torch.arange(200, 300), names)
+    row = of_features(subject, target("map11", tags), 0).result
+    assert (row.setting["tags"], row.setting["tags_that_no_test_image_shows"]) == (2, ["b"])
+    assert 0.9 < row.low <= row.value <= 1
+    tags[200:] = 0
+    with pytest.raises(DataError, match="No test image shows any of the tags"):
+        of_features(subject, target("map11", tags), 0)
+
+
+def test_a_mean_over_classes_needs_test_images_of_each() -> None:
+    images = [smooth_images(12, (12, 12)).image(b) for b in range(12)]
+    labels = [0, 1, 2] * 3 + [0, 1, 1]
+    store = ImageStore.of(images, labels, (torch.arange(12) >= 9).long())
+    transfer.divided(Target("set", store, "top1"), 0)
+    with pytest.raises(DataError, match="Class 2 of memory has training images but no test image"):
+        transfer.divided(Target("set", store, "balanced"), 0)
+
+
 def scored(
     data: str, metric: str, correct: np.ndarray, value: float, labels: np.ndarray | None = None
 ) -> Transferred:

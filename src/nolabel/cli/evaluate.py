@@ -15,7 +15,8 @@ from nolabel.evaluation import baselines as known
 from nolabel.evaluation._features import MOST_VALUES, VALUES
 from nolabel.evaluation.base import Protocol, Result
 from nolabel.evaluation.run import PROTOCOLS, evaluate_encoder, subject_of, write_results
-from nolabel.report._text import listed, number, p_value, percent, signed
+from nolabel.report._text import in_words, listed, number, p_value, signed
+from nolabel.report.accuracy import CHOICES
 from nolabel.report.page import write_report
 from nolabel.report.records import (
     DIFFERENCE,
@@ -33,6 +34,13 @@ LISTED = Parameter(
     converter=comma_separated, n_tokens=1, negative=(), show_default=lambda value: ",".join(value)
 )
 VALUES_HELP = f"of the features: at most so many a stage; RotNet's linear rows: {MOST_VALUES}"
+CHOSEN = CHOICES | {
+    "c": "C",
+    "lr": "rate",
+    "weight_decay": "weight decay",
+    "validation": "validation accuracy",
+}
+"""keys of `Result.chosen` that are told, and how they are called"""
 ACCURACIES = {"top1": "top-1", "balanced": "balanced", "top5": "top-5"}
 
 
@@ -100,7 +108,7 @@ def measure(
 
 
 def show(results: Sequence[Result], subject: str) -> None:
-    """Print accuracies with intervals, differences with p, diagnostics, and the verdict on `subject`."""
+    """Print accuracies with intervals and what was chosen, differences with p, diagnostics, and the verdict."""
     rows = [Row(**{name: getattr(result, name) for name in Row.__dataclass_fields__}) for result in results]
     shares = [row for row in rows if row.is_share]
     protocols = list(dict.fromkeys(row.protocol for row in shares))
@@ -110,7 +118,12 @@ def show(results: Sequence[Result], subject: str) -> None:
     metrics = [metric for metric in ACCURACIES if any(row.metric == metric for row in shares)]
     columns = [ACCURACIES[metric] for metric in metrics]
     lines = [_accuracies(shares, *name, metrics) for name in names]
-    _show(("protocol", "features", *columns, "95 % interval of top-1", "images"), lines, (*columns, "images"))
+    columns = [f"{column} (95 % interval)" for column in columns]
+    _show(("protocol", "features", *columns, "images"), lines, (*columns, "images"))
+    for row in (row for row in shares if row.subject == subject and row.metric == metrics[0]):
+        _screen.line(_choice(row))
+    if shares:
+        _screen.line()
     paired = sorted(
         (r for r in rows if r.metric.endswith(DIFFERENCE)), key=lambda r: protocols.index(r.protocol)
     )
@@ -153,15 +166,19 @@ def _show_measures(rows: Sequence[Row]) -> None:
 
 def _accuracies(rows: Sequence[Row], protocol: str, subject: str, metrics: Sequence[str]) -> tuple[str, ...]:
     own = {row.metric: row for row in rows if (row.protocol, row.subject) == (protocol, subject)}
-    values = (percent(own[metric].value) if metric in own else "" for metric in metrics)
+    values = (f"{own[m].in_words} ({own[m].ends})" if m in own else "" for m in metrics)
     count = f"{next(iter(own.values())).n:,}"
-    return (protocol_in_words(protocol), subject_in_words(subject), *values, _ends(own.get("top1")), count)
+    return (protocol_in_words(protocol), subject_in_words(subject), *values, count)
+
+
+def _choice(row: Row) -> str:
+    """What was chosen on training images, and which images are which: one line."""
+    told = {name: row.chosen[key] for key, name in CHOSEN.items() if row.chosen.get(key) is not None}
+    chosen = ", ".join(f"{name} {in_words(value)}".strip() for name, value in told.items())
+    split = row.setting.get("split")
+    return f"{protocol_in_words(row.protocol)}: {'; '.join(filter(None, (chosen, split)))}."
 
 
 def _difference(row: Row) -> tuple[str, ...]:
     against, p = subject_in_words(row.against), p_value(row.setting["p"])
-    return (protocol_in_words(row.protocol), against, signed(row.value), _ends(row), p)
-
-
-def _ends(row: Row | None) -> str:
-    return "" if row is None else row.ends
+    return (protocol_in_words(row.protocol), against, signed(row.value), row.ends, p)

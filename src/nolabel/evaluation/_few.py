@@ -10,14 +10,12 @@ from torch import Tensor
 from nolabel.errors import DataError
 from nolabel.evaluation._logistic import Problem, moments, sweep
 from nolabel.evaluation.base import Features
-from nolabel.evaluation.linear import ROUGH, l2_values
+from nolabel.evaluation.linear import ROUGH, UNCHOSEN_L2, l2_values
 from nolabel.seeds import generator
 
 FOLDS = 3
 ONE_FOLD_FROM = 1000
 """labels from which a fifth is held out once, in place of each third in turn"""
-UNCHOSEN_L2 = 1.0
-"""λ where a class has no second label to choose it by: the directions are then near those of the class means"""
 
 
 def round_robin(subject: Features, seed: int, draw: int) -> Tensor:

@@ -12,6 +12,7 @@ from nolabel.errors import NolabelError
 from nolabel.evaluation import leakage
 from nolabel.evaluation._split import Division, hold_out
 from nolabel.evaluation.base import Result
+from nolabel.evaluation.statistics import wilson
 
 PROTOCOL = "leakage"
 
@@ -22,7 +23,8 @@ def check(
     """One result for the training images, and one for the pretraining images where those are others.
 
     `value` is the share of test images that the other set holds, identical or nearly so, `setting["sentence"]`
-    what to say of it, `setting["without"]` the accuracies on the test images that it does not hold.
+    what to say of it, `setting["without"]` the accuracies on the n test images that it does not hold, each with
+    Wilson's interval.
 
     Args:
         source: the encoder, or where it comes from.
@@ -69,20 +71,25 @@ def _result(
 ) -> tuple[str, float, dict[str, object]]:
     found = leakage.find(test, held)
     same = len(np.unique(found.pairs[found.identical, 0]))
-    sentence, without = found.sentence("test", other), {}
+    sentence = found.sentence("test", other)
+    without: dict[str, dict[str, float]] = {}
     if len(found.flagged) == found.n:
         sentence = (
             f"All {found.n:,} test images are also among the {other} images, so no accuracy here is one on images "
             f"that the encoder never saw: keep a test split out of training."
         )
     if len(found.flagged) and len(found.flagged) < found.n:
-        truth = test.labels.numpy()
+        truth, n = test.labels.numpy(), found.n - len(found.flagged)
         for row in own:
             if row.metric == "top1" and row.predictions is not None:
                 hits = np.atleast_2d(row.predictions == truth).mean(0)
-                without[row.protocol] = found.without(hits)[1]
+                without[row.protocol] = {**wilson(n * found.without(hits)[1], n)._asdict(), "n": n}
     if without:
-        values = ", ".join(f"{name} {value:.1%}" for name, value in without.items())
-        sentence = sentence.replace("read the accuracy without them too", f"top-1 without them: {values}")
+        values = ", ".join(
+            f"{name} {one['value']:.1%} ({100 * one['low']:.1f} to {100 * one['high']:.1f})"
+            for name, one in without.items()
+        )
+        told = f"top-1 without them, of {found.n - len(found.flagged):,} images: {values}"
+        sentence = sentence.replace("read the accuracy without them too", told)
     setting = {"sentence": sentence, "identical": same, "near": len(found.flagged) - same, "without": without}
     return metric, len(found.flagged) / found.n, setting

@@ -14,6 +14,7 @@ from nolabel.evaluation.statistics import (
     mcnemar_of,
     mean_of_seeds,
     permutation,
+    t_test,
 )
 from nolabel.seeds import derive
 
@@ -23,11 +24,15 @@ DIFFERENCE = "_difference"
 def over_seeds(of_seeds: Sequence[Sequence[Result]]) -> list[Result]:
     """Results of several seeds or draws, number by number, as their mean.
 
-    `setting["of_seeds"]` holds the single values; predictions are stacked to (seeds, n).
+    `setting["of_seeds"]` holds the single values; predictions are stacked to (seeds, n). A number that one
+    seed alone has stays as it is.
     """
     if len(of_seeds) == 1:
         return list(of_seeds[0])
-    return [_mean(results) for results in zip(*of_seeds, strict=True)]
+    found: dict[tuple[str, str, str], list[Result]] = {}
+    for result in (result for results in of_seeds for result in results):
+        found.setdefault((result.subject, result.protocol, result.metric), []).append(result)
+    return [_mean(results) if len(results) > 1 else results[0] for results in found.values()]
 
 
 def _mean(results: Sequence[Result]) -> Result:
@@ -69,9 +74,11 @@ def differences(
 ) -> list[Result]:
     """Top-1 of the encoder minus that of a baseline, on the same test images, for each protocol.
 
-    With a paired bootstrap interval and McNemar's exact p; where a result is the mean of several draws of
-    labels, an image counts by its share of right predictions, and p is that of the permutation test. Of a
-    baseline with several seeds: their mean, and the largest of their p.
+    With a paired bootstrap interval and McNemar's exact p. Where both are means of several draws of labels, the
+    interval joins the images' noise (an image counts by its share of right predictions) with that of the
+    draws, each of which both subjects were given, and p is the larger one of the permutation test over the
+    images and of Student's over the draws. Of a baseline with several seeds: their mean, and the largest of
+    their p. A protocol that the baseline was not measured under is left out.
 
     Args:
         own: the encoder's results.
@@ -83,6 +90,8 @@ def differences(
         others = [
             r for results in of_seeds for r in results if (r.protocol, r.metric) == (mine.protocol, "top1")
         ]
+        if not others:
+            continue
         draw = derive(seed, "evaluate", mine.protocol, "difference")
         pairs = [_compare(mine.predictions == truth, r.predictions == truth, draw) for r in others]
         interval = mean_of_seeds([difference for difference, _, _ in pairs], least=-1.0)
@@ -107,5 +116,16 @@ def _compare(mine: np.ndarray, other: np.ndarray, seed: int) -> tuple[Interval, 
     """Difference with interval, p, and the name of the test, from hits (n,) or (draws, n)."""
     if mine.ndim == other.ndim == 1:
         return bootstrap_difference(mine, other, seed), mcnemar_of(mine, other), "exact McNemar"
-    first, second = np.atleast_2d(mine).mean(0), np.atleast_2d(other).mean(0)
-    return bootstrap_mean(first - second, seed), permutation(first, second, seed), "paired permutation"
+    shared = min(len(np.atleast_2d(mine)), len(np.atleast_2d(other)))
+    difference = np.atleast_2d(mine)[:shared].astype(float) - np.atleast_2d(other)[:shared]
+    of_images, of_draws = difference.mean(0), difference.mean(1)
+    value, low, high = bootstrap_mean(of_images, seed)
+    joint = mean_of_seeds([Interval(d, d + low - value, d + high - value) for d in of_draws], least=-1.0)
+    p = permutation(of_images, np.zeros_like(of_images), seed)
+    if shared == 1:
+        return joint, p, "paired permutation"
+    return (
+        joint,
+        max(p, t_test(of_draws)),
+        f"paired permutation of images, t over {shared} draws: the larger p",
+    )

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from nolabel.data._official import SEVERAL
 from nolabel.data.store import ImageStore
 from nolabel.errors import DataError
 from nolabel.seeds import generator
@@ -30,14 +31,20 @@ def divide(store: ImageStore, seed: int) -> Division:
     Images without a label are left out; those of a "val" split belong to the training images.
 
     Raises:
-        DataError: no labels, one class, a class with a single image where images must be held out, or a class
-            of the test images that no training image shows.
+        DataError: no labels, several labels an image, one class, a class with a single image where images must be
+            held out, or a class of the test images that no training image shows.
     """
     labels, labelled = store.labels, store.labels >= 0
     missing = int((~labelled).sum())
     if missing == len(store):
         raise DataError(
             f"{store.source} has no labels: give them with --labels, or put each class into its own folder."
+        )
+    several = next((name for name in store.class_names if SEVERAL in name), None)
+    if several is not None:
+        raise DataError(
+            f"Images of {store.source} have several labels each ({several}) and this measure knows one class an "
+            f"image: take nolabel transfer, which measures each label by itself, or give one label an image."
         )
     if "test" in store.split_names:
         held = store.splits == store.split_names.index("test")

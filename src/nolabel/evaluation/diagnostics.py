@@ -10,15 +10,17 @@ one data set; RankMe of encoders of different widths does not compare.
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from nolabel.evaluation._ranges import COUNT, SEVERAL, hold
-from nolabel.evaluation.base import Features, Network, Protocol, Result
-from nolabel.seeds import generator
+from nolabel.evaluation.base import POOLED, Features, Network, Protocol, Result
+from nolabel.evaluation.statistics import Interval, bootstrap_mean, wilson
+from nolabel.seeds import derive, generator
 from nolabel.views import geometry
 
 EPSILON = 1e-7
@@ -52,6 +54,14 @@ class DiagnosticsOptions:
         hold(self, images=COUNT, viewed=COUNT, views=SEVERAL)
 
 
+class Measured(NamedTuple):
+    """One measure, with its interval where it has one, of `n` images."""
+
+    value: float | Interval
+    n: int
+    setting: dict[str, Any] = {}
+
+
 class Diagnostics(Protocol):
     """See the module."""
 
@@ -61,17 +71,23 @@ class Diagnostics(Protocol):
     protocol: ClassVar[str] = "diagnostics"
 
     def run(self, subject: Features, seed: int) -> list[Result]:
-        """One row a measure on the test images, `setting["verdict"]` the sentence."""
+        """One row a measure on the test images, `setting["verdict"]` the sentence.
+
+        Means over images have an interval over them, the views as they are. Spread, ranks, spectra and CKA, which a
+        resample distorts by its repeated images, have none, and `setting["interval"]` says so.
+        """
         stage = subject.chosen(self.options.stage)
         order = torch.randperm(len(subject.test), generator=generator(seed, "evaluate", self.protocol))
         images = subject.test[order[: self.options.images]]
         z = subject.stage(stage, images).float()
+        draw = derive(seed, "evaluate", self.protocol, "bootstrap")
+        spread, rank = feature_std(z), rankme(z)
         found = {
-            "feature_std": feature_std(z),
-            "rankme": rankme(z),
-            "participation_ratio": participation_ratio(z),
-            "alpha_req": alpha_req(covariance_spectrum(z)),
-            "uniformity": uniformity(z),
+            "feature_std": Measured(spread, len(z)),
+            "rankme": Measured(rank, len(z)),
+            "participation_ratio": Measured(participation_ratio(z), len(z)),
+            "alpha_req": Measured(alpha_req(covariance_spectrum(z)), len(z)),
+            "uniformity": Measured(bootstrap_mean(uniformity_of_each(z), draw), len(z)),
         }
         if len(subject.values) > 1:
             found |= self._likeness(subject, stage, images[:COMPARED])
@@ -80,40 +96,47 @@ class Diagnostics(Protocol):
         setting = subject.setting | {
             "stage": stage,
             "values": z.shape[1],
-            "verdict": verdict(found["feature_std"], found["rankme"], *z.shape),
+            "verdict": verdict(spread, rank, *z.shape),
         }
-        return [
-            Result(
-                subject=subject.name,
-                protocol=self.protocol,
-                metric=metric,
-                value=value,
-                low=None,
-                high=None,
-                n=len(z),
-                seeds=subject.seeds,
-                setting=setting,
-            )
-            for metric, value in found.items()
-        ]
+        return [_result(subject, self.protocol, *one, setting) for one in found.items()]
 
     @staticmethod
-    def _likeness(subject: Features, stage: str, images: Tensor) -> dict[str, float]:
+    def _likeness(subject: Features, stage: str, images: Tensor) -> dict[str, Measured]:
         """CKA of every other stage with `stage`, on the same images."""
         stages = subject.compute(tuple(subject.values), images)
         z = stages.pop(stage)
-        return {f"cka_{name}": cka(x.to(z.device), z) for name, x in stages.items()}
+        return {f"cka_{name}": Measured(cka(x.to(z.device), z), len(z)) for name, x in stages.items()}
 
-    def _of_views(self, network: Network, images: Tensor, seed: int) -> dict[str, float]:
+    def _of_views(self, network: Network, images: Tensor, seed: int) -> dict[str, Measured]:
         """What needs several views of an image: of the pooled vector."""
         random = generator(seed, "evaluate", self.protocol, "views")
         z = torch.stack([_seen(network, images, random) for _ in range(self.options.views)], 1)
         first, second = z[:, 0], z[:, 1]
+        draw = derive(seed, "evaluate", self.protocol, "views", "bootstrap")
+        n, pair = len(z), {"stage": POOLED, "views": 2}
+        distances, recall = _distances(first, second), view_recall(first, second)
         return {
-            "alignment": alignment(first, second),
-            "view_recall": view_recall(first, second),
-            "lidar": lidar(z),
+            "alignment": Measured(bootstrap_mean(distances.numpy(force=True), draw), n, pair),
+            "view_recall": Measured(wilson(recall * n, n), n, pair | {"interval": "Wilson's, an image once"}),
+            "lidar": Measured(lidar(z), n, pair | {"views": self.options.views, "delta": WITHIN}),
         }
+
+
+def _result(
+    subject: Features, protocol: str, metric: str, found: Measured, setting: dict[str, Any]
+) -> Result:
+    value, low, high = found.value if isinstance(found.value, Interval) else (found.value, None, None)
+    return Result(
+        subject=subject.name,
+        protocol=protocol,
+        metric=metric,
+        value=value,
+        low=low,
+        high=high,
+        n=found.n,
+        seeds=subject.seeds,
+        setting=setting | {"interval": "none" if low is None else "bootstrap over images"} | found.setting,
+    )
 
 
 @torch.no_grad()
@@ -197,18 +220,38 @@ def uniformity(z: Tensor, t: float = 2.0) -> float:
 
     Lower is more uniform: the uniform distribution on a sphere of many dimensions has about −2t.
     """
+    sums = _log_sums(z, t)
+    return float(sums.logsumexp(0)) - math.log(len(z) * (len(z) - 1))
+
+
+def uniformity_of_each(z: Tensor, t: float = 2.0) -> np.ndarray:
+    """float64 (n,), whose mean is `uniformity`, and which varies as the images' parts in it do, to first order.
+
+    An image is in 2/n of the pairs (Hájek's projection; Hoeffding 1948).
+    """
+    sums = _log_sums(z, t)
+    shares = (sums - sums.logsumexp(0) + math.log(len(z))).exp()
+    return (uniformity(z, t) + 2 * (shares - 1)).numpy(force=True)
+
+
+def _log_sums(z: Tensor, t: float) -> Tensor:
+    """For each image the log of its sum over all others of exp(−t‖u_i − u_j‖²): float64 (n,)."""
     u = F.normalize(z.double(), dim=1)
     sums = []
     for start in range(0, len(u), ROWS):
         exponent = 2 * t * (u[start : start + ROWS] @ u.T - 1)
         exponent.diagonal(start).fill_(-math.inf)
-        sums.append(exponent.flatten().logsumexp(0))
-    return float(torch.stack(sums).logsumexp(0)) - math.log(len(u) * (len(u) - 1))
+        sums.append(exponent.logsumexp(1))
+    return torch.cat(sums)
 
 
 def alignment(z: Tensor, other: Tensor) -> float:
     """Mean squared distance between the normalised features of two views of the same images, both (n, d)."""
-    return float((F.normalize(z.double(), dim=1) - F.normalize(other.double(), dim=1)).square().sum(1).mean())
+    return float(_distances(z, other).mean())
+
+
+def _distances(z: Tensor, other: Tensor) -> Tensor:
+    return (F.normalize(z.double(), dim=1) - F.normalize(other.double(), dim=1)).square().sum(1)
 
 
 def view_recall(z: Tensor, other: Tensor) -> float:

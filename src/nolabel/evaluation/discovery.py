@@ -19,7 +19,7 @@ from torch import Tensor
 from nolabel.errors import DataError
 from nolabel.evaluation._as_results import as_results
 from nolabel.evaluation._ranges import COUNT, hold
-from nolabel.evaluation.base import Features, Network, Protocol, Result
+from nolabel.evaluation.base import Features, Network, Protocol, Result, not_finite
 from nolabel.evaluation.statistics import Interval, bootstrap_mean
 from nolabel.seeds import derive, generator
 from nolabel.views import geometry
@@ -71,7 +71,7 @@ class Discovery(Protocol):
         The intervals are a bootstrap over the constellations, the images as they are.
 
         Raises:
-            DataError: fewer than ten test images.
+            DataError: fewer than ten test images, or features that are not finite.
         """
         network, options = subject.network, self.options
         assert network is not None
@@ -81,6 +81,8 @@ class Discovery(Protocol):
         if n < 10:
             raise DataError(f"Discovery needs at least ten test images and has {n}: give more images.")
         patches = patch_features(network, images)
+        if not bool(patches.isfinite().all()):
+            raise not_finite(subject.name)
         found = constellations(n, options.constellations, random)
         matches = min(options.matches, n // 5)
         verified = mine(patches, *found, matches)

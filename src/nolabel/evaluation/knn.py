@@ -1,7 +1,8 @@
 """k nearest neighbours: a weighted vote of the training images whose features are closest by cosine.
 
 Wu, Xiong, Yu, Lin 2018 (section 3.4): class score = Σ exp(S/τ) over the k nearest. k and τ are chosen on a
-validation part of the training images; the winner votes with all of them. Equal scores go to the class of
+validation part of the training images (the first of each where no class has an image to spare); the winner
+votes with all of them. Equal scores go to the class of
 lower index.
 """
 
@@ -76,12 +77,19 @@ class KNN(Protocol):
         setting = {"similarity": "cosine", "values": x.shape[1], "train_images": images}
         return _accuracy.results(subject, self.protocol, scores, seed, chosen, setting)
 
-    def choose(self, bank: Tensor, labels: Tensor, classes: int, seed: int) -> tuple[int, float, float]:
-        """(k, τ, accuracy) of the best pair on a stratified part of the bank (rows of length 1), at most 2,000."""
+    def choose(
+        self, bank: Tensor, labels: Tensor, classes: int, seed: int
+    ) -> tuple[int, float, float | None]:
+        """(k, τ, accuracy) of the best pair on a stratified part of the bank (rows of length 1), at most 2,000.
+
+        The smallest k, the first τ and None where no class has an image to spare.
+        """
         random = generator(seed, "evaluate", self.protocol, "choice")
         share = min(VALIDATION_SHARE, MOST_VALIDATION / len(bank))
         held = held_out(labels.cpu(), share, random).to(bank.device)
         ks = sorted({min(k, int((~held).sum())) for k in self.options.k})
+        if not held.any():
+            return ks[0], self.options.temperature[0], None
         similarity, nearest = _nearest(bank[held], bank[~held], ks[-1])
         of_nearest, wanted = labels[~held][nearest], labels[held]
         found = {

@@ -4,8 +4,8 @@ Three curves over the same balanced, nested sets of labels: a linear probe on th
 features, and the same network trained from scratch with those labels. For each number of labels N of the
 encoder, the other two curves (made monotone, linear in log N) say how many labels they need for the same
 accuracy, and the labels saved are the difference. The interval is a bootstrap over the test images, which all
-curves share; a curve that ends below, or begins above, gives a bound, and the row says so. Rows are called
-`label_efficiency@4`: four labels a class.
+curves share, and over the draws of the labels; a curve that ends below, or begins above, gives a bound, and the
+row says so. Rows are called `label_efficiency@4`: four labels a class.
 """
 
 from collections.abc import Sequence
@@ -45,13 +45,15 @@ class LabelEfficiencyOptions:
     draws: int = 3
     """of the labelled images, for the probes"""
     supervised_draws: int = 1
-    """of the labelled images, for training from scratch"""
+    """of the labelled images, for training from scratch; the noise of a single one is in no interval"""
     steps: int = 500
     """of training from scratch"""
     batch_size: int = 128
     """images a step of training from scratch"""
-    lr: tuple[float, ...] = (0.1,)
-    """rates of training from scratch; of several the best on a fifth of the labels"""
+    lr: tuple[float, ...] = (0.1, 0.03, 0.3)
+    """rates of training from scratch: the best on a fifth of the labels, the first where a class has one label"""
+    choice_steps: int = 100
+    """of each rate that is tried"""
     weight_decay: float = 5e-4
     """of training from scratch"""
 
@@ -143,10 +145,11 @@ class LabelEfficiency(Protocol):
 
         plan = Plan(options.steps, options.batch_size)
         settings = [Setting(lr, options.weight_decay) for lr in options.lr]
-        choice = heads.choose(few, start, settings, plan, seed)
+        choice = heads.choose(few, start, settings, replace(plan, steps=options.choice_steps), seed)
         model = heads.train_classifier(few, start(), few.train, choice.setting, plan, seed)
         setting = {"labels": len(few.train), "draws": options.supervised_draws, "steps": plan.steps}
         setting |= {"trained": "the whole net from scratch", "batch_size": plan.batch_size}
+        setting |= {"choice_steps": options.choice_steps}
         scores = heads.predict(model, few, few.test)
         return heads.results(few, name, scores, seed, choice.described(), setting)
 
@@ -161,6 +164,7 @@ class LabelEfficiency(Protocol):
             point = own[each][0]
             found = saved(_hits(point, truth), size, curve, list(sizes.values()), draw)
             setting = {"against": against, "labels": size, "range": found.text}
+            setting |= {"draws": len(_hits(point, truth)), "draws_of_the_other": curve.shape[1]}
             rows.append(
                 replace(
                     point,
@@ -188,18 +192,23 @@ class Saved(NamedTuple):
 def saved(own: np.ndarray, size: int, curve: np.ndarray, sizes: Sequence[int], seed: int) -> Saved:
     """Labels that a curve needs for the accuracy of `own`, minus `size`.
 
+    The interval: test images are resampled, and draws weighed at random (`_draw_weights`), those of `own` and of a
+    curve with as many draws alike, because they are the same labelled images.
+
     Args:
-        own: (n,), share of right predictions for each test image with `size` labels.
-        curve: (points, n), the same for the curve, at `sizes` labels (ascending).
+        own: (draws, n), 1 where a test image is predicted right with `size` labels.
+        curve: (points, draws, n), the same for the curve, at `sizes` labels (ascending).
     """
-    n, (least, most) = len(own), (sizes[0], sizes[-1])
-    weights = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), RESAMPLES).astype(np.float32) / n
-    drawn = [
-        needed(accuracy, points, sizes)
-        for accuracy, points in zip(weights @ own, weights @ curve.T, strict=True)
-    ]
+    n, (least, most) = own.shape[1], (sizes[0], sizes[-1])
+    random = np.random.default_rng(seed)
+    weights = random.multinomial(n, np.full(n, 1 / n), RESAMPLES).astype(np.float32) / n
+    of_own = _draw_weights(len(own), random)
+    of_curve = of_own if curve.shape[1] == len(own) else _draw_weights(curve.shape[1], random)
+    accuracies = (of_own * (weights @ own.T)).sum(1)
+    points = np.stack([(of_curve * (weights @ point.T)).sum(1) for point in curve], 1)
+    drawn = [needed(accuracy, at, sizes) for accuracy, at in zip(accuracies, points, strict=True)]
     low, high = np.percentile(drawn, [2.5, 97.5])
-    value = needed(own.mean(), curve.mean(1), sizes)
+    value = needed(own.mean(), curve.mean((1, 2)), sizes)
     text = "within the measured numbers of labels"
     if value >= most:
         text = f"at least: with its {most:,} labels the other stays below"
@@ -226,7 +235,16 @@ def needed(accuracy: float, points: np.ndarray, sizes: Sequence[int]) -> float:
     return float(sizes[at - 1] * (sizes[at] / sizes[at - 1]) ** share)
 
 
+def _draw_weights(draws: int, random: np.random.Generator) -> np.ndarray:
+    """(RESAMPLES, draws), rows that add up to 1: the weighted mean varies as Student's t says of the draws' mean."""
+    if draws == 1:
+        return np.ones((RESAMPLES, 1))
+    normal = random.standard_normal((RESAMPLES, draws))
+    scale = np.sqrt(draws * random.chisquare(draws - 1, (RESAMPLES, 1)))
+    return 1 / draws + (normal - normal.mean(1, keepdims=True)) / scale
+
+
 def _hits(result: Result, truth: np.ndarray) -> np.ndarray:
-    """For each test image the share of draws that are right, float32 (n,)."""
+    """For each draw which test images are right, float32 (draws, n)."""
     assert result.predictions is not None
-    return np.atleast_2d(result.predictions == truth).mean(0).astype(np.float32)
+    return np.atleast_2d(result.predictions == truth).astype(np.float32)

@@ -4,7 +4,7 @@ The L-BFGS protocol of SimCLR (Chen et al. 2020, B.8.1) on every stage. J = (1/n
 standardised with the training images' statistics. From 10,000 training images a stratified fifth validates;
 for each stage λ goes from large to small, each fit starting from the one before. The winner is refitted on
 all training images at the same total penalty nλ (the best λ was measured to fall as 1/n), and the test images
-are read once.
+are read once. Where no class has a second image to choose by, it is the pooled stage at λ = 1.
 """
 
 from collections.abc import Callable, Sequence
@@ -25,6 +25,8 @@ VALIDATION_SHARE = 0.2
 ROUGH = 1e-3
 """tolerance of the fits that only choose"""
 Grid = Literal["short", "full"]
+UNCHOSEN_L2 = 1.0
+"""λ where no class has a second label to choose it by: the directions are then near those of the class means"""
 PATIENCE = 2
 """the short grid stops after so many values in a row that are worse than the best"""
 
@@ -44,6 +46,8 @@ class LinearOptions:
     """training images that stage and L2 are chosen on"""
     choose_by: Literal["top1", "balanced"] = "top1"
     """accuracy that stage and L2 are chosen by; "balanced": the mean over classes"""
+    every_stage: bool = False
+    """whether every stage is refitted on all training images and tested too: rows `linear@<stage>`"""
 
     def __post_init__(self) -> None:
         hold(self, images=COUNT)
@@ -112,32 +116,65 @@ class Linear(Protocol):
         Raises:
             DataError: features that are not finite.
         """
-        images = len(subject.train)
         choices, fitted_on = self.choose(subject, seed)
-        best = _best(choices)
-        l2 = best.l2 * fitted_on / images
-        everything = torch.cat([subject.train, subject.test])
-        x = subject.stage(best.stage, everything)
+        scale = fitted_on / len(subject.train)
+        best = _best(choices) if choices else None
+        stages = {choice.stage: choice.accuracy for choice in choices}
+        rows = self._tested(
+            subject,
+            self.protocol,
+            best.stage if best else subject.whole,
+            best,
+            scale,
+            seed,
+            {"stages": stages},
+        )
+        if self.options.every_stage:
+            of_stage = {choice.stage: choice for choice in choices}
+            for stage in subject.values:
+                name = f"{self.protocol}@{stage}"
+                rows += self._tested(subject, name, stage, of_stage.get(stage), scale, seed, {})
+        return rows
+
+    def _tested(
+        self,
+        subject: Features,
+        name: str,
+        stage: str,
+        choice: Choice | None,
+        scale: float,
+        seed: int,
+        told: dict[str, Any],
+    ) -> list[Result]:
+        """The probe of one stage, fitted to all training images at `scale` times the λ that was chosen on some."""
+        images = len(subject.train)
+        l2 = choice.l2 * scale if choice else UNCHOSEN_L2
+        x = subject.stage(stage, torch.cat([subject.train, subject.test]))
         self._standardise(x, images)
         fit = self._fit(x[:images], subject.labels[subject.train], len(subject.class_names), l2)
         chosen = {
-            "stage": best.stage,
+            "stage": stage,
             "l2": l2,
-            "grid": subject.grid[best.stage],
-            "values": subject.values[best.stage],
-            "validation": best.accuracy,
-            "stages": {choice.stage: choice.accuracy for choice in choices},
-            "l2_curve": best.curve,
+            "grid": subject.grid[stage],
+            "values": subject.values[stage],
+            "validation": choice.accuracy if choice else None,
+            "l2_curve": choice.curve if choice else {},
+            **told,
         }
         return _accuracy.results(
-            subject, self.protocol, fit.logits(x[images:]), seed, chosen, self._setting(fit, images)
+            subject, name, fit.logits(x[images:]), seed, chosen, self._setting(fit, images)
         )
 
     def choose(self, subject: Features, seed: int) -> tuple[list[Choice], int]:
-        """(best λ of each stage on a validation part of the training images, number of images fitted on)."""
+        """(best λ of each stage on a validation part of the training images, number of images fitted on).
+
+        No choice where no class has an image to spare.
+        """
         options, random = self.options, generator(seed, "evaluate", self.protocol, "choice")
         part = subject.train[stratified(subject.labels[subject.train], options.images, random)]
         held = held_out(subject.labels[part], VALIDATION_SHARE, random)
+        if not held.any():
+            return [], len(subject.train)
         part = torch.cat([part[~held], part[held]])
         fitted_on = int((~held).sum())
         labels = subject.labels[part]

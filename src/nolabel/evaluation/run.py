@@ -158,9 +158,11 @@ def _name(row: dict[str, Any]) -> tuple[Any, ...]:
 
 
 def _run(measure: Protocol, subject: Features, seed: int, common: dict[str, Any]) -> list[Result]:
+    """Rows without a seed of their own have that of the evaluation: of held-out images, choices and draws."""
     changed = measure.changed()
     common = common | ({"options": changed} if changed else {})
-    return [_with(result, common) for result in measure.run(subject, seed)]
+    rows = [_with(result, common) for result in measure.run(subject, seed)]
+    return [replace(row, seeds=row.seeds or (seed,)) for row in rows]
 
 
 def _with(result: Result, common: dict[str, Any]) -> Result:

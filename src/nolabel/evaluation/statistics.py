@@ -1,9 +1,9 @@
 """Intervals and tests of difference: they cover the finite test set, not the noise of training.
 
-Wilson (1927) for a share; percentile bootstrap (Efron and Tibshirani 1993) for a mean over classes; exact
-McNemar and the paired permutation test of SimCLR (Chen et al. 2020, B.8.2) for two encoders on the same test
-images; Holm (1979) for several tests. The 11-point average precision is that of VOC 2007 (Everingham et al.
-2010, section 4.2).
+Wilson (1927) for a share, Bonett and Price (2012) for a paired difference; percentile bootstrap (Efron and
+Tibshirani 1993) for a mean over classes, widened where classes are small and never inside the two; exact McNemar
+and the paired permutation test of SimCLR (Chen et al. 2020, B.8.2) for two encoders on the same test images; Holm
+(1979) for several tests. The 11-point average precision is that of VOC 2007 (Everingham et al. 2010, section 4.2).
 """
 
 from collections.abc import Sequence
@@ -11,12 +11,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from nolabel.errors import DataError
+
 Z = 1.959964
 """two-sided 95 % point of the standard normal"""
 DRAWS = 10_000
 PERMUTATIONS = 100_000
 PRECISION_DRAWS = 1000
 """of the bootstrap of average precision: each one is a pass over all images"""
+SCORES = np.array([-1.0, 0.0, 1.0])
+"""of an image: only the second model right, no difference or not right, only the first or right"""
 RECALLS = np.arange(11) / 10
 SLACK = 1e-12
 BLOCK = 1_000_000
@@ -30,9 +34,12 @@ class Interval(NamedTuple):
     high: float
 
 
-def wilson(successes: int, n: int) -> Interval:
-    """The share `successes / n` with Wilson's score interval; n > 0."""
-    p, z2 = successes / n, Z * Z
+def wilson(successes: float, n: float) -> Interval:
+    """The share `successes / n` with Wilson's score interval; n > 0.
+
+    Conservative where the n images count by shares in [0, 1], whose mean varies less.
+    """
+    p, z2 = float(successes / n), Z * Z
     centre = (p + z2 / (2 * n)) / (1 + z2 / n)
     half = Z * np.sqrt(p * (1 - p) / n + z2 / (4 * n * n)) / (1 + z2 / n)
     return Interval(p, max(0.0, float(centre - half)), min(1.0, float(centre + half)))
@@ -49,19 +56,15 @@ def bootstrap_mean(values: np.ndarray, seed: int, draws: int = DRAWS) -> Interva
 
 
 def bootstrap_balanced(correct: np.ndarray, labels: np.ndarray, seed: int, draws: int = DRAWS) -> Interval:
-    """The mean over classes of the share correct, resampled within each class.
+    """The mean over classes of the share correct, resampled within each class (`_stratified`).
 
     Args:
         correct: bool (n,)
         labels: int (n,), the class of each image; a class without images does not count.
-
-    The number correct among n_c resampled images is binomial, so whole resamples are drawn at once.
     """
-    counts, right = _per_class(labels, correct)
-    generator, total = np.random.default_rng(seed), np.zeros(draws)
-    for n, k in zip(counts, right, strict=True):
-        total += generator.binomial(n, k / n, draws) / n
-    return _percentiles(float((right / counts).mean()), total / len(counts))
+    table = _table(correct.astype(int), labels)
+    shares, n = _alike(table)
+    return _stratified(table, wilson(shares[2] * n, n), seed, draws, least=0.0)
 
 
 def bootstrap_difference(
@@ -69,17 +72,63 @@ def bootstrap_difference(
 ) -> Interval:
     """Accuracy of `first` minus accuracy of `second` (bool (n,), the same images), one resample for both.
 
-    With `labels` it is the difference of balanced accuracies, resampled within each class.
+    With `labels` it is the difference of balanced accuracies, resampled within each class (`_stratified`).
     """
     groups = np.zeros(len(first), int) if labels is None else labels
-    counts, wins = _per_class(groups, first & ~second)
-    _, losses = _per_class(groups, second & ~first)
-    generator = np.random.default_rng(seed)
-    total = np.zeros(draws)
-    for n, win, loss in zip(counts, wins, losses, strict=True):
-        drawn = generator.multinomial(n, [win / n, loss / n, (n - win - loss) / n], draws)
-        total += (drawn[:, 0] - drawn[:, 1]) / n
-    return _percentiles(float(((wins - losses) / counts).mean()), total / len(counts))
+    table = _table(first.astype(int) - second, groups)
+    shares, n = _alike(table)
+    return _stratified(table, bonett_price(shares[2], shares[0], n), seed, draws, least=-1.0)
+
+
+def bonett_price(first_only: float, second_only: float, n: float) -> Interval:
+    """The difference of two models' accuracies from the shares of n images that only one gets right.
+
+    Wald's interval with an image more in each of the two groups (Bonett and Price 2012).
+    """
+    first, second = (first_only * n + 1) / (n + 2), (second_only * n + 1) / (n + 2)
+    half = Z * np.sqrt((first + second - (first - second) ** 2) / (n + 2))
+    low, high = max(-1.0, first - second - half), min(1.0, first - second + half)
+    return Interval(first_only - second_only, float(low), float(high))
+
+
+def _table(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """int (classes, 3): how many images of each class that has any score -1, 0 and 1."""
+    counts = np.bincount(3 * labels + scores + 1, minlength=3 * (int(labels.max()) + 1)).reshape(-1, 3)
+    return counts[counts.sum(1) > 0]
+
+
+def _alike(table: np.ndarray) -> tuple[np.ndarray, float]:
+    """(mean over classes of the shares of the scores, C²/Σ(1/n)).
+
+    The second: images whose plain mean would have the same standard error if the classes were alike.
+    """
+    sizes = table.sum(1)
+    return (table / sizes[:, None]).mean(0), len(table) ** 2 / float((1 / sizes).sum())
+
+
+def _stratified(table: np.ndarray, alike: Interval, seed: int, draws: int, least: float) -> Interval:
+    """The mean over classes of their mean scores, its interval from resamples within classes, in [`least`, 1].
+
+    A resample of n images varies by (n - 1)/n of what n new images do, so its deviation is widened by
+    √(n/(n - 1)). Classes of one image are resampled together, as one stratum; a single one of them as an image
+    of any class. Few images may all be right, or nearly, so the interval holds that of classes that are `alike`.
+    """
+    sizes, classes = table.sum(1), len(table)
+    value = float((table @ SCORES / sizes).mean())
+    alone = table[sizes == 1].sum(0)
+    strata = [(row, 1) for row in table[sizes > 1]]
+    if alone.sum() > 1:
+        strata.append((alone, int(alone.sum())))
+    generator, total = np.random.default_rng(seed), np.zeros(draws)
+    for row, weight in strata:
+        n = int(row.sum())
+        drawn = generator.multinomial(n, row / n, draws) @ SCORES / n - row @ SCORES / n
+        total += weight * np.sqrt(n / (n - 1)) * drawn
+    if alone.sum() == 1:
+        shares = table.sum(0) / table.sum()
+        total += generator.multinomial(1, shares, draws) @ SCORES - shares @ SCORES
+    _, low, high = _percentiles(value, value + total / classes)
+    return Interval(value, max(least, min(low, alike.low)), min(1.0, max(high, alike.high)))
 
 
 def mcnemar(first_only: int, second_only: int) -> float:
@@ -151,20 +200,34 @@ def bootstrap_mean_precision(
 ) -> Interval:
     """Mean over classes of `average_precision`, its percentile interval over resamples of the images.
 
+    The repeated images of a resample lift the maxima that the measure is made of, so the resamples' mean is moved
+    onto the value; and few images lift those of the value about as much, so the end below is moved once more.
+
     Args:
-        scores, relevant: (n, C); a class that no image shows does not count.
+        scores, relevant: (n, C); a class that no image shows does not count, in a resample either.
+
+    Raises:
+        DataError: no image shows any class.
     """
     n, classes = scores.shape
     shown = [c for c in range(classes) if (relevant[:, c] == 1).any()]
-    generator, total = np.random.default_rng(seed), np.zeros(draws)
+    if not shown:
+        raise DataError(
+            "No test image shows any of the tags, so there is no precision to average: add test images that do."
+        )
+    generator, total, counted = np.random.default_rng(seed), np.zeros(draws), np.zeros(draws)
     orders = {c: np.argsort(-scores[:, c], kind="stable") for c in shown}
     for start in range(0, draws, size := max(1, BLOCK // n)):
         weights = generator.multinomial(n, np.full(n, 1 / n), min(size, draws - start)).astype(np.float32)
         for c, order in orders.items():
             kept = order[relevant[order, c] >= 0]
             total[start : start + size] += _eleven_points(relevant[kept, c], weights[:, kept])
+            counted[start : start + size] += weights @ (relevant[:, c] == 1) > 0
     value = np.mean([average_precision(scores[:, c], relevant[:, c]) for c in shown])
-    return _percentiles(float(value), total / len(shown))
+    drawn = total[counted > 0] / counted[counted > 0]
+    shift = float(value - drawn.mean())
+    _, low, high = _percentiles(float(value), drawn + shift)
+    return Interval(float(value), max(0.0, low + min(shift, 0.0)), min(1.0, high + max(shift, 0.0)))
 
 
 def mean_of_seeds(intervals: Sequence[Interval], least: float = 0.0) -> Interval:
@@ -184,6 +247,14 @@ def mean_of_seeds(intervals: Sequence[Interval], least: float = 0.0) -> Interval
     return Interval(mean, max(least, mean - below), min(1.0, mean + above))
 
 
+def t_test(values: np.ndarray) -> float:
+    """Two-sided p of Student's test that the mean of `values` (m,), m > 1, is 0."""
+    from scipy.stats import t
+
+    mean, error = abs(float(values.mean())), float(values.std(ddof=1)) / np.sqrt(len(values))
+    return 2 * float(t.sf(mean / error, len(values) - 1)) if error else float(mean == 0)
+
+
 def _ranked(scores: np.ndarray, relevant: np.ndarray) -> np.ndarray:
     """`relevant` from the highest score to the lowest, without what is ignored."""
     order = np.argsort(-scores, kind="stable")
@@ -201,13 +272,6 @@ def _eleven_points(relevant: np.ndarray, weights: np.ndarray) -> np.ndarray:
         at = (recall < level - SLACK).sum(1)
         total += np.where(at < len(relevant), best[rows, np.minimum(at, len(relevant) - 1)], 0.0)
     return total / len(RECALLS)
-
-
-def _per_class(labels: np.ndarray, flags: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Number of images, and of raised flags, in each class that has images."""
-    counts = np.bincount(labels)
-    raised = np.bincount(labels, flags.astype(float), minlength=len(counts)).astype(np.int64)
-    return counts[counts > 0], raised[counts > 0]
 
 
 def _percentiles(value: float, draws: np.ndarray) -> Interval:

@@ -33,6 +33,7 @@ CELLS = {"quadrants": (2,), "pyramid": (1, 2, 4)}
 """cells along a side of each level"""
 GRID = tuple(10 ** (-6 + k / 2) for k in range(17))
 """C, from 1e-6 to 100"""
+UNCHOSEN_C = 1.0
 FOLDS = 5
 READ = 128
 ROWS = 4096
@@ -72,7 +73,6 @@ class SVM(Protocol):
     options: SVMOptions
     protocol: ClassVar[str] = "svm"
     needs = "encoder"
-    baseline_seeds = 1
 
     def run(self, subject: Features, seed: int) -> list[Result]:
         """Top-1, balanced accuracy (and top-5 where classes are many), each the mean over the draws.
@@ -145,14 +145,17 @@ class SVM(Protocol):
             return rows
         return [replace(row, predictions=None) for row in rows]
 
-    def choose(self, x: Tensor, labels: Tensor, classes: int, seed: int) -> tuple[float, float]:
+    def choose(self, x: Tensor, labels: Tensor, classes: int, seed: int) -> tuple[float, float | None]:
         """(C, accuracy) of the best by five-fold cross-validation on at most `images` rows, small C first.
 
-        The sweep of a fold ends after two values in a row that are worse than its best.
+        The sweep of a fold ends after two values in a row that are worse than its best. Where no class has a second
+        image there is nothing to choose by: C = 1 and None.
         """
         random = generator(seed, "evaluate", self.protocol, "choice")
         part = stratified(labels.cpu(), self.options.images, random)
         fold = _few.ranks_in_class(labels.cpu()[part], random) % FOLDS
+        if not fold.any():
+            return UNCHOSEN_C, None
         right = torch.zeros(len(GRID))
         for k in range(FOLDS):
             own, held = part[fold != k].to(x.device), part[fold == k].to(x.device)

@@ -172,6 +172,7 @@ def _tagged(subject: Features, data: str, tags: Tensor, seed: int) -> Transferre
     standardise(x, images)
     fit, _ = minimise(Problem(x[:images], tags[subject.train].to(x.device), tags.shape[1]), l2)
     scores, wanted = fit.logits(x[images:]).cpu().numpy(), tags[subject.test].numpy()
+    absent = [subject.class_names[c] for c in (~(wanted == 1).any(0)).nonzero()[0]]
     interval = bootstrap_mean_precision(scores, wanted, derive(seed, "evaluate", PROTOCOL, "bootstrap"))
     result = Result(
         subject.name,
@@ -182,7 +183,8 @@ def _tagged(subject: Features, data: str, tags: Tensor, seed: int) -> Transferre
         seeds=subject.seeds,
         chosen={"stage": stage, "l2": l2, "validation": precision},
         setting=subject.setting
-        | {"data": data, "train_images": images, "iterations": fit.iterations, "converged": fit.converged},
+        | {"data": data, "train_images": images, "iterations": fit.iterations, "converged": fit.converged}
+        | {"tags": wanted.shape[1] - len(absent), "tags_that_no_test_image_shows": absent},
     )
     right = np.ma.masked_array((scores > 0) == (wanted == 1), wanted < 0).mean(1).filled(1.0)
     return Transferred(data, result, right, None)
@@ -213,10 +215,17 @@ def _mean_precision(scores: np.ndarray, tags: np.ndarray) -> float:
 
 
 def divided(target: Target, seed: int) -> Division:
-    """Training and test images of `target`: as `divide`; of a tagged set every image counts, whatever its tags."""
+    """Training and test images of `target`: as `divide`; of a tagged set every image counts, whatever its tags.
+
+    Raises:
+        DataError: as `divide`, or the metric is a mean over classes and one has no test image.
+    """
     store = target.store
     if target.tags is None:
-        return divide(store, seed)
+        division = divide(store, seed)
+        if target.metric == "balanced":
+            _check_every_class(store, division)
+        return division
     if "test" in store.split_names:
         held, text = store.splits == store.split_names.index("test"), "train and test as the data have them"
     else:
@@ -224,3 +233,12 @@ def divided(target: Target, seed: int) -> Division:
         held = held_out(same, TEST_SHARE, generator(seed, "evaluate", "test"))
         text = f"a random {TEST_SHARE:.0%} held out for the test with seed {seed}"
     return Division((~held).nonzero()[:, 0], held.nonzero()[:, 0], text)
+
+
+def _check_every_class(store: ImageStore, division: Division) -> None:
+    trained, tested = (store.labels[rows].unique() for rows in (division.train, division.test))
+    for c in trained[~torch.isin(trained, tested)].tolist():
+        raise DataError(
+            f"Class {store.class_names[c]} of {store.source} has training images but no test image, and this set "
+            f"is measured by the mean over its classes: add test images of it or leave the class out."
+        )

@@ -7,11 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from nolabel.api import evaluate, pretrain
-from nolabel.runs import EVALUATION, read_rows, status_of
+from nolabel.runs import EVALUATION, read_rows, status_of, write_rows
 from nolabel.studies.composition import OPERATIONS
 
 HEADS = ("none", "linear", "mlp2")
 """section 4.2, figure 8: no head, a linear one, the paper's"""
+
+
+TABLE = "study.jsonl"
+"""in the study's folder: a line a run, its row and column and the row of its `evaluation.jsonl`"""
 
 
 @dataclass(frozen=True)
@@ -53,9 +57,11 @@ def carry_out(
 ) -> dict[tuple[str, str], float]:
     """Train and measure what `out` does not hold yet: (row, column) -> top-1 of the linear probe on test images.
 
+    The numbers are in `TABLE` too, with interval, n and seeds, as soon as each run is measured.
+
     Raises as `pretrain` and `evaluate`.
     """
-    found = {}
+    found, table = {}, []
     for cell in cells:
         folder = out / cell.name
         train(cell, data, folder, minutes=minutes, encoder=encoder, seed=seed, labels=labels, say=say)
@@ -63,7 +69,10 @@ def carry_out(
             evaluate(folder, data, protocols=("linear",), baselines=(), labels=labels, seed=seed)
         row = next(row for row in read_rows(folder / EVALUATION) if row["metric"] == "top1")
         found[cell.row, cell.column] = row["value"]
-        say(f"{cell.name}: {row['value']:.1%}")
+        table.append({"row": cell.row, "column": cell.column, **row})
+        write_rows(out / TABLE, table)
+        ends = f"{100 * row['low']:.1f} to {100 * row['high']:.1f}"
+        say(f"{cell.name}: {row['value']:.1%} ({ends}, {row['n']:,} images)")
     return found
 
 
