@@ -23,7 +23,7 @@ from nolabel.evaluation.few_labels import FewLabelsOptions
 from nolabel.evaluation.finetune import FinetuneOptions
 from nolabel.evaluation.knn import KNN, KNNOptions
 from nolabel.evaluation.label_efficiency import LabelEfficiencyOptions
-from nolabel.evaluation.linear import LinearOptions
+from nolabel.evaluation.linear import Linear, LinearOptions
 from nolabel.evaluation.mlp import MLPOptions
 from nolabel.evaluation.retrieval import RetrievalOptions
 from nolabel.evaluation.run import evaluate_encoder
@@ -150,7 +150,8 @@ def test_what_transfer_is_told_is_checked_too() -> None:
         Wanted(16, 0, batch_size=0)
 
 
-def test_an_unknown_stage_is_told_before_anything_is_measured() -> None:
+def test_an_unknown_stage_is_told_before_anything_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Linear, "run", lambda *_: pytest.fail("something was measured"))
     with pytest.raises(UsageError, match="no stage named 'stage9': did you mean stage2"):
         evaluate_encoder(
             TinyNet(8), store_of(60, size=8), protocols=["linear", KNN(KNNOptions(stage="stage9"))]
