@@ -132,7 +132,7 @@ def test_several_encoders_share_a_table_and_a_test_decides_their_ties(
     assert code == 0, err
     assert f"linear probe of {others[0]}" in told
     assert f"linear probe of {encoder.name}\n" not in told  # measured before
-    assert "linear probe of random" not in told  # one architecture, one baseline
+    assert "random:resnet10 beside it" not in told  # one architecture, one baseline
     assert "mean rank" in told
     assert "best of its set, or tied with the best" in told
     found = lines(out)["transfer"]

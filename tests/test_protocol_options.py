@@ -23,7 +23,7 @@ from nolabel.evaluation.few_labels import FewLabelsOptions
 from nolabel.evaluation.finetune import FinetuneOptions
 from nolabel.evaluation.knn import KNN, KNNOptions
 from nolabel.evaluation.label_efficiency import LabelEfficiencyOptions
-from nolabel.evaluation.linear import LinearOptions
+from nolabel.evaluation.linear import Linear, LinearOptions
 from nolabel.evaluation.mlp import MLPOptions
 from nolabel.evaluation.retrieval import RetrievalOptions
 from nolabel.evaluation.run import evaluate_encoder
@@ -87,7 +87,7 @@ def test_the_order_stays_and_other_protocols_keep_their_names() -> None:
         ("knn.k", ["not of the form"]),
         ("k=1", ["not of the form"]),
         ("knnn.k=1", ["did you mean knn?"]),
-        ("linear.l2_gird=full", ["no option of linear named 'l2_gird'", "did you mean l2_grid?"]),
+        ("linear.l2_gird=full", ["no option of linear named 'l2_gird': did you mean l2_grid? linear has:"]),
         ("linear.x=1", ["linear has: standardise, l2_grid, precision, images, choose_by"]),
         ("linear.l2_grid=ful", ["linear: There is no value of l2_grid named 'ful': did you mean full?"]),
         ("svm.folds=true", ["protocol svm, which is not measured: add svm to --protocols"]),
@@ -150,7 +150,8 @@ def test_what_transfer_is_told_is_checked_too() -> None:
         Wanted(16, 0, batch_size=0)
 
 
-def test_an_unknown_stage_is_told_before_anything_is_measured() -> None:
+def test_an_unknown_stage_is_told_before_anything_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Linear, "run", lambda *_: pytest.fail("something was measured"))
     with pytest.raises(UsageError, match="no stage named 'stage9': did you mean stage2"):
         evaluate_encoder(
             TinyNet(8), store_of(60, size=8), protocols=["linear", KNN(KNNOptions(stage="stage9"))]

@@ -89,8 +89,8 @@ class Wanted:
     def key(self, target: Target, protocol: str) -> dict[str, Any]:
         """What must be the same for a row to stand for this measurement."""
         key = {"fingerprint": target.store.fingerprint, "size": self.size, "seed": self.seed}
-        tuned = {"steps": self.steps, "batch_size": self.batch_size, "settings": self.grid}
-        return key | (tuned if protocol == FINETUNE else {})
+        tuned = {"steps": self.steps, "batch_size": self.batch_size, "grid": self.grid}
+        return key | ({"asked": tuned} if protocol == FINETUNE else {})
 
     def protocols(self, target: Target) -> tuple[str, ...]:
         """Fine-tuning knows one class an image, so a set with several has the linear transfer alone."""
@@ -107,6 +107,13 @@ class Job:
     """the encoder, or one whose architecture the baseline has"""
     key: dict[str, Any]
     """of its row; `encoder` is in it where it is no baseline"""
+
+    def __str__(self) -> str:
+        return (
+            f"{PROTOCOLS[self.protocol]} of {self.subject}"
+            if "encoder" in self.key
+            else f"{self.subject} beside it"
+        )
 
 
 def target_of(store: ImageStore) -> Target:
@@ -295,7 +302,7 @@ def transfer_all(
         if wanted.finetune and FINETUNE not in wanted.protocols(target):
             say(f"{target.name}: no fine-tuning, because its images have several labels each")
         for job in todo:
-            say(f"{target.name}: {PROTOCOLS[job.protocol]} of {job.subject}")
+            say(f"{target.name}: {job}")
             results, correct = measure(job, target, division, wanted, progress)
             table.add(path, results, correct)
         for protocol in wanted.protocols(target):
