@@ -156,10 +156,10 @@ def test_a_checkpoint_holds_no_pickle(tmp_path: Path) -> None:
 
 
 def learn(out: Path, **changes: Any) -> Run:
-    """`pretrain` of the toy with a small ResNet on random images."""
+    """`pretrain` of the toy with a small ResNet on random images, in a number format that every processor has."""
     torch.set_num_threads(1)
     values: dict[str, Any] = {"data": toy_store(), "out": out, "steps": 4, "size": 16, "progress": False}
-    return pretrain(TOYS, **values | {"channels_last": False} | changes)
+    return pretrain(TOYS, **values | {"precision": "32-true", "channels_last": False} | changes)
 
 
 def test_pretrain_records_what_repeats_it(tmp_path: Path) -> None:
