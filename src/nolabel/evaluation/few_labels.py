@@ -44,17 +44,11 @@ class FewLabelsOptions:
     """rate of fine-tuning at 256 images a step; in proportion for others"""
 
     def __post_init__(self) -> None:
-        hold(
-            self,
-            per_class=COUNT,
-            draws=COUNT,
-            finetune_draws=COUNT_OR_NONE,
-            steps=COUNT,
-            batch_size=COUNT,
-            lr=POSITIVE,
-        )
+        hold(self, draws=COUNT, finetune_draws=COUNT_OR_NONE, steps=COUNT, batch_size=COUNT, lr=POSITIVE)
         if self.shares or self.per_class is None:
             hold(self, shares=SHARE)
+        if self.per_class or not self.shares:
+            hold(self, per_class=COUNT)
 
 
 class FewLabels(Protocol):
