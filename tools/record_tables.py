@@ -96,10 +96,17 @@ def _first(rows: list[dict[str, Any]], protocol: str) -> str:
     return next(filter(None, (_cell(_top1(row, protocol, random=True)) for row in rows)), "")
 
 
+def _of_labels(protocol: str) -> bool:
+    """`linear@1%`, `finetune@10`; what follows the @ is a stage elsewhere."""
+    return protocol.partition("@")[2][:1].isdigit()
+
+
 def few(rows: list[dict[str, Any]]) -> str:
     """Encoders by the number of labels."""
     columns = list(
-        dict.fromkeys(one["protocol"] for row in rows for one in row["measured"] if "@" in one["protocol"])
+        dict.fromkeys(
+            one["protocol"] for row in rows for one in row["measured"] if _of_labels(one["protocol"])
+        )
     )
     lines_ = [[_called(row), *(_cell(_top1(row, protocol)) for protocol in columns)] for row in rows]
     lines_.append(["random weights", *(_first(rows, protocol) for protocol in columns)])
