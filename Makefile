@@ -9,6 +9,8 @@ TORCH  ?=
 PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 python; do \
   $$p -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { command -v $$p; break; }; done)
 BIN    := $(VENV)/bin
+# one process a core, a file's tests in one of them
+SEVERAL = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 .PHONY: demo test lint types fast slow end-to-end clean help
 
@@ -30,10 +32,10 @@ types: $(VENV)/ready-dev
 	$(BIN)/pyright --pythonpath $(BIN)/python
 
 fast: $(VENV)/ready-dev
-	$(BIN)/python -m pytest -m "not slow and not end_to_end"
+	$(SEVERAL) -m "not slow and not end_to_end"
 
 slow: $(VENV)/ready-dev
-	$(BIN)/python -m pytest -m "slow and not end_to_end"
+	$(SEVERAL) -m "slow and not end_to_end"
 
 end-to-end: $(VENV)/ready-dev
 	$(BIN)/python -m pytest -m end_to_end

@@ -40,8 +40,9 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session", autouse=True)
 def few_threads() -> None:
-    """At most two threads, so that tests behave alike on small and large machines."""
-    torch.set_num_threads(min(2, os.cpu_count() or 1))
+    """At most two threads, and one where processes share the cores: tests behave alike on small and large machines."""
+    share = (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    torch.set_num_threads(max(1, min(2, share)))
 
 
 @pytest.fixture
