@@ -36,7 +36,7 @@ def test_the_best_is_named_the_equal_and_the_useless_too() -> None:
     text = " ".join(found.sentences)
     assert found.tone == "better"
     assert found.title == "SimCLR is the encoder to take"
-    assert "rotation is within noise of it" in text
+    assert "Rotation is within noise of it" in text
     assert "Behind it: context prediction by 1.0 point" in text.replace("\xa0", " ")
     assert "Not shown to help here: colorization (1.0 point below random weights)" in text.replace(
         "\xa0", " "

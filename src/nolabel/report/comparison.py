@@ -224,9 +224,8 @@ def _rest_sentences(best: Contender, rest: Sequence[Contender]) -> list[str]:
             lists[side].append(f"{one.name} by {points(difference.value)}")
     told = []
     if lists["equal"]:
-        told.append(
-            f"{listed(lists['equal'])} {'is' if len(lists['equal']) == 1 else 'are'} within noise of it."
-        )
+        names, verb = listed(lists["equal"]), "is" if len(lists["equal"]) == 1 else "are"
+        told.append(f"{names[0].upper()}{names[1:]} {verb} within noise of it.")
     if lists["behind"]:
         told.append(f"Behind it: {listed(lists['behind'])}.")
     if lists["ahead"]:
