@@ -14,7 +14,7 @@ from nolabel.report import figures, pictures
 from nolabel.report.columns import columns, columns_figure
 from nolabel.report.comparison import compared
 from nolabel.report.page import write_comparison, write_report
-from nolabel.report.records import Record, Row, read_record, subject_in_words
+from nolabel.report.records import Record, Row, protocol_in_words, read_record, subject_in_words
 from nolabel.report.verdict import Gain, judge, together
 
 RANDOM = "random:resnet10+whitened"
@@ -68,6 +68,13 @@ def test_the_gain_with_few_labels_is_told_from_the_rows_that_the_protocol_writes
         "labels, no more than chance explains; 17.0 points more (15.7 to 18.3) with 10 labels per class."
     ).replace("1.0 points", "1.0 point") in text.replace("\u2212", "-")
     assert "by fine-tuning: 2.0 points less (-3.3 to -0.7) with 10 labels" in text.replace("\u2212", "-")
+
+
+def test_a_probe_of_one_stage_is_not_one_with_few_labels() -> None:
+    rows = pair("simclr", "linear", 0.70, 0.121, 1e-9) + pair("simclr", "linear@stage2", 0.6, 0.1, 1e-9)
+    assert "With few labels" not in told(record("simclr", rows))
+    assert protocol_in_words("linear@stage2") == "linear probe on stage2"
+    assert protocol_in_words("linear@10") == "linear probe with 10 labels per class"
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from typing import Any
 
 from record_runs import between, merged, training_of
 
-from nolabel.report.records import DIFFERENCE, UNTRAINED, Row, method_in_words, read_table
+from nolabel.report.records import DIFFERENCE, UNTRAINED, Row, amount_of_labels, method_in_words, read_table
 from nolabel.report.transfer import lines
 from nolabel.runs import EVALUATION, write_atomically
 
@@ -96,16 +96,11 @@ def _first(rows: list[dict[str, Any]], protocol: str) -> str:
     return next(filter(None, (_cell(_top1(row, protocol, random=True)) for row in rows)), "")
 
 
-def _of_labels(protocol: str) -> bool:
-    """`linear@1%`, `finetune@10`; what follows the @ is a stage elsewhere."""
-    return protocol.partition("@")[2][:1].isdigit()
-
-
 def few(rows: list[dict[str, Any]]) -> str:
     """Encoders by the number of labels."""
     columns = list(
         dict.fromkeys(
-            one["protocol"] for row in rows for one in row["measured"] if _of_labels(one["protocol"])
+            one["protocol"] for row in rows for one in row["measured"] if amount_of_labels(one["protocol"])
         )
     )
     lines_ = [[_called(row), *(_cell(_top1(row, protocol)) for protocol in columns)] for row in rows]

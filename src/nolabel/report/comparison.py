@@ -10,6 +10,7 @@ from nolabel.report.records import (
     UNTRAINED,
     Record,
     Row,
+    amount_of_labels,
     find,
     labels_in_words,
     leaks,
@@ -152,10 +153,11 @@ def _few_labels(best: Contender) -> list[str]:
     rows, told = best.record.rows, []
     for head, reader in FEW_LABELS.items():
         pairs = [
-            (row.protocol.partition("@")[2], gain_over(rows, row, random))
+            (amount_of_labels(row.protocol), gain_over(rows, row, random))
             for row in rows
             if (row.subject, row.metric) == (best.record.subject, "top1")
             and row.protocol.startswith(f"{head}@")
+            and amount_of_labels(row.protocol)
             if (random := untrained_row(rows, row)) is not None
         ]
         gains = together([gain for _, gain in pairs])

@@ -261,10 +261,16 @@ def subject_in_words(subject: str) -> str:
 
 
 def protocol_in_words(protocol: str) -> str:
-    """`knn` -> kNN; `linear@1%` -> linear probe with 1 % of the labels; others keep their name."""
-    name, _, amount = protocol.partition("@")
-    name = PROTOCOLS.get(name, name)
-    return f"{name} with {labels_in_words(amount)}" if amount else name
+    """`linear@1%` -> linear probe with 1 % of the labels; `linear@stage2` -> linear probe on stage2; `knn` -> kNN."""
+    name, _, stage = protocol.partition("@")
+    name, amount = PROTOCOLS.get(name, name), amount_of_labels(protocol)
+    return f"{name} with {labels_in_words(amount)}" if amount else f"{name} on {stage}" if stage else name
+
+
+def amount_of_labels(protocol: str) -> str:
+    """`linear@1%` -> 1%, `finetune@10` -> 10; "" where what follows the @, if anything, is a stage."""
+    amount = protocol.partition("@")[2]
+    return amount if amount[:1].isdigit() else ""
 
 
 def labels_in_words(amount: str) -> str:
