@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from cli_helpers import Said, Say, write_images
+from nolabel.encoders._io import save_encoder
+from nolabel.encoders.base import build
 
 ROOT = Path(__file__).parents[1]
 
@@ -43,6 +45,15 @@ def few_threads() -> None:
     """At most two threads, and one where processes share the cores: tests behave alike on small and large machines."""
     share = (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
     torch.set_num_threads(max(1, min(2, share)))
+
+
+@pytest.fixture(scope="module")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with an untrained resnet10 for 16 px."""
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("encoder")
+    save_encoder(folder, build("resnet10", 16), {})
+    return folder
 
 
 @pytest.fixture

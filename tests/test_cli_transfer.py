@@ -23,14 +23,6 @@ from nolabel.seeds import derive
 from small import smooth_images
 
 
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("encoder")
-    save_encoder(folder, build("resnet10", 16), {})
-    return folder
-
-
 @pytest.fixture(autouse=True)
 def few_l2(monkeypatch: pytest.MonkeyPatch) -> None:
     """Three values of λ rather than 45, which `test_transfer.py` counts."""

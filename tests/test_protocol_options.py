@@ -10,8 +10,6 @@ import torch
 
 from cli_helpers import Say, one_line
 from nolabel.cli._protocol_options import with_options
-from nolabel.encoders._io import save_encoder
-from nolabel.encoders.base import build
 from nolabel.errors import UsageError
 from nolabel.evaluation import compare
 from nolabel.evaluation.base import Protocol, Result
@@ -32,14 +30,6 @@ from nolabel.evaluation.svm import SVMOptions
 from nolabel.evaluation.targets import Wanted
 from small import TinyNet
 from test_features import store_of
-
-
-@pytest.fixture(scope="module")
-def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("encoder")
-    save_encoder(folder, build("resnet10", 16), {})
-    return folder
 
 
 def options_of(*words: str) -> Any:

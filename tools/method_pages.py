@@ -53,10 +53,10 @@ def recorded() -> list[Measured]:
         for row in read_rows(file):
             if "held_out" not in row:
                 continue
-            length = ", ".join(f"{value:g} {name}" for name, value in row["asked"].items())
             found.append(
                 Measured(
-                    row["method"], row["encoder"], row["size"], Path(row["data"]).stem, length, row["seed"],
+                    row["method"], row["encoder"], row["size"], Path(row["data"]).stem,
+                    recipes.length_in_words(row["asked"]), row["seed"],
                     task_in_words(row), accuracy_in_words(row, "linear"), over_random_in_words(row, "linear"),
                     accuracy_in_words(row, "knn"), over_random_in_words(row, "knn"),
                     machine_in_words(row), row["started"][:10],

@@ -44,8 +44,7 @@ def reproduce(
     _measured(folder)
     _published(found)
     _screen.line("\nWhat differs from the published setting:")
-    length = ", ".join(f"{value:,g} {name}" for name, value in asked.items())
-    shorter = (f"Length: {length} instead of {found.asked}.",) if asked else ()
+    shorter = (f"Length: {recipes.length_in_words(asked)} instead of {found.asked}.",) if asked else ()
     for sentence in (
         *found.deviations,
         *shorter,

@@ -54,13 +54,10 @@ def pretraining_images(source: Path, store: ImageStore) -> ImageStore | None:
     if about.get("fingerprint") == store.fingerprint:
         return None if held_out else store
     try:
-        if about.get("divided"):
-            named = Path(about["labels"]) if about["labels"] else None
-            images = hold_out(
-                ImageStore.open(about["source"], size=about["opened_at"], labels=named), info["seed"]
-            )
-        else:
-            images = ImageStore.open(about["source"], size=about["opened_at"])
+        divided = about.get("divided")
+        labels = Path(about["labels"]) if divided and about["labels"] else None
+        images = ImageStore.open(about["source"], size=about["opened_at"], labels=labels)
+        images = hold_out(images, info["seed"]) if divided else images
     except (NolabelError, KeyError):
         return None
     return images.split("train") if "train" in images.split_names else images
@@ -78,8 +75,9 @@ def _result(
             f"All {found.n:,} test images are also among the {other} images, so no accuracy here is one on images "
             f"that the encoder never saw: keep a test split out of training."
         )
-    if len(found.flagged) and len(found.flagged) < found.n:
-        truth, n = test.labels.numpy(), found.n - len(found.flagged)
+    n = found.n - len(found.flagged)
+    if len(found.flagged) and n:
+        truth = test.labels.numpy()
         for row in own:
             if row.metric == "top1" and row.predictions is not None:
                 hits = np.atleast_2d(row.predictions == truth).mean(0)
@@ -89,7 +87,7 @@ def _result(
             f"{name} {one['value']:.1%} ({100 * one['low']:.1f} to {100 * one['high']:.1f})"
             for name, one in without.items()
         )
-        told = f"top-1 without them, of {found.n - len(found.flagged):,} images: {values}"
+        told = f"top-1 without them, of {n:,} images: {values}"
         sentence = sentence.replace("read the accuracy without them too", told)
     setting = {"sentence": sentence, "identical": same, "near": len(found.flagged) - same, "without": without}
     return metric, len(found.flagged) / found.n, setting

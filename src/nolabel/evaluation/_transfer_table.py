@@ -11,7 +11,7 @@ import numpy as np
 
 from nolabel import runs
 from nolabel.evaluation._repeats import DIFFERENCE
-from nolabel.evaluation.base import Result, row_of
+from nolabel.evaluation.base import Result, in_place, row_of
 from nolabel.evaluation.statistics import holm
 
 CORRECT = "transfer.npz"
@@ -47,8 +47,7 @@ def add(path: Path, results: Sequence[Result], right: np.ndarray) -> None:
     measurement counts as not done.
     """
     new = [row_of(result) for result in results]
-    names = {_name(row) for row in new}
-    rows = [row for row in runs.read_rows(path) if _name(row) not in names] + new
+    rows = in_place(runs.read_rows(path), new)
     named = {row["setting"].get(PLACE) for row in rows}
     arrays = correct(path) | {new[0]["setting"][PLACE]: right}
     held = io.BytesIO()
@@ -80,8 +79,3 @@ def replace_differences(path: Path, data: str, protocol: str, results: Sequence[
         for row, adjusted in zip(family, holm([row["setting"]["p"] for row in family]), strict=True):
             row["setting"]["holm"] = adjusted
     runs.write_rows(path, rows)
-
-
-def _name(row: dict[str, Any]) -> tuple[str, ...]:
-    setting = row["setting"]
-    return setting["data"], row["protocol"], row["subject"], row["metric"], setting.get("against", "")

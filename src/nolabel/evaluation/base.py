@@ -144,6 +144,17 @@ def row_of(result: Result) -> dict[str, Any]:
     return {f.name: getattr(result, f.name) for f in fields(result) if f.name != "predictions"}
 
 
+def in_place(kept: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows `new` behind those of `kept` of another subject, protocol, metric, data or compared baseline."""
+    names = {_identity(row) for row in new}
+    return [row for row in kept if _identity(row) not in names] + list(new)
+
+
+def _identity(row: Mapping[str, Any]) -> tuple[Any, ...]:
+    setting = row.get("setting", {})
+    return row["subject"], row["protocol"], row["metric"], setting.get("data"), setting.get("against")
+
+
 def result_of(row: Mapping[str, Any], predictions: np.ndarray | None = None) -> Result:
     """The result of a row as `row_of` gives it, or JSON after it."""
     return Result(**{**row, "seeds": tuple(row["seeds"])}, predictions=predictions)

@@ -220,8 +220,7 @@ def uniformity(z: Tensor, t: float = 2.0) -> float:
 
     Lower is more uniform: the uniform distribution on a sphere of many dimensions has about −2t.
     """
-    sums = _log_sums(z, t)
-    return float(sums.logsumexp(0)) - math.log(len(z) * (len(z) - 1))
+    return _uniformity(_log_sums(z, t))
 
 
 def uniformity_of_each(z: Tensor, t: float = 2.0) -> np.ndarray:
@@ -231,7 +230,12 @@ def uniformity_of_each(z: Tensor, t: float = 2.0) -> np.ndarray:
     """
     sums = _log_sums(z, t)
     shares = (sums - sums.logsumexp(0) + math.log(len(z))).exp()
-    return (uniformity(z, t) + 2 * (shares - 1)).numpy(force=True)
+    return (_uniformity(sums) + 2 * (shares - 1)).numpy(force=True)
+
+
+def _uniformity(sums: Tensor) -> float:
+    """`uniformity` from the `_log_sums` of its images."""
+    return float(sums.logsumexp(0)) - math.log(len(sums) * (len(sums) - 1))
 
 
 def _log_sums(z: Tensor, t: float) -> Tensor:

@@ -2,8 +2,7 @@
 
 Wu, Xiong, Yu, Lin 2018 (section 3.4): class score = Σ exp(S/τ) over the k nearest. k and τ are chosen on a
 validation part of the training images (the first of each where no class has an image to spare); the winner
-votes with all of them. Equal scores go to the class of
-lower index.
+votes with all of them. Equal scores go to the class of lower index.
 """
 
 from collections.abc import Callable, Sequence

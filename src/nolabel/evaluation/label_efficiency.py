@@ -24,6 +24,7 @@ from nolabel.evaluation._split import Division
 from nolabel.evaluation._untrained import untrained
 from nolabel.evaluation.base import Features, Protocol, Result
 from nolabel.evaluation.baselines import random_features
+from nolabel.evaluation.supervised import SCRATCH
 from nolabel.seeds import derive
 
 RESAMPLES = 1000
@@ -66,6 +67,7 @@ class LabelEfficiencyOptions:
             supervised_draws=COUNT,
             steps=COUNT,
             batch_size=COUNT,
+            choice_steps=COUNT,
             lr=POSITIVE,
             weight_decay=NOT_NEGATIVE,
         )
@@ -138,7 +140,7 @@ class LabelEfficiency(Protocol):
     def _scratch(self, few: Features, whole: Features, name: str, seed: int) -> list[Result]:
         """The net trained on the images of `few`; its statistics before training need no labels."""
         options, network = self.options, heads.network_of(whole)
-        few = replace(few, name=f"supervised:{network.encoder.name}", seeds=(seed,))
+        few = replace(few, name=f"{SCRATCH}{network.encoder.name}", seeds=(seed,))
 
         def start() -> Encoder:
             return untrained(network.encoder, network.store, whole.train, network.size, seed)

@@ -117,36 +117,22 @@ class Linear(Protocol):
             DataError: features that are not finite.
         """
         choices, fitted_on = self.choose(subject, seed)
-        scale = fitted_on / len(subject.train)
-        best = _best(choices) if choices else None
-        stages = {choice.stage: choice.accuracy for choice in choices}
-        rows = self._tested(
-            subject,
-            self.protocol,
-            best.stage if best else subject.whole,
-            best,
-            scale,
-            seed,
-            {"stages": stages},
-        )
-        if self.options.every_stage:
-            of_stage = {choice.stage: choice for choice in choices}
-            for stage in subject.values:
-                name = f"{self.protocol}@{stage}"
-                rows += self._tested(subject, name, stage, of_stage.get(stage), scale, seed, {})
+        of_stage, scale = {choice.stage: choice for choice in choices}, fitted_on / len(subject.train)
+        best = _best(choices).stage if choices else subject.whole
+        rows = []
+        for stage in subject.values if self.options.every_stage else (best,):
+            scores, chosen, setting = self._tested(subject, stage, of_stage.get(stage), scale)
+            if stage == best:
+                told = chosen | {"stages": {choice.stage: choice.accuracy for choice in choices}}
+                rows = _accuracy.results(subject, self.protocol, scores, seed, told, setting) + rows
+            if self.options.every_stage:
+                rows += _accuracy.results(subject, f"{self.protocol}@{stage}", scores, seed, chosen, setting)
         return rows
 
     def _tested(
-        self,
-        subject: Features,
-        name: str,
-        stage: str,
-        choice: Choice | None,
-        scale: float,
-        seed: int,
-        told: dict[str, Any],
-    ) -> list[Result]:
-        """The probe of one stage, fitted to all training images at `scale` times the λ that was chosen on some."""
+        self, subject: Features, stage: str, choice: Choice | None, scale: float
+    ) -> tuple[Tensor, dict[str, Any], dict[str, Any]]:
+        """(scores, what was chosen, setting) of one stage, fitted to all training images at `scale` times the λ."""
         images = len(subject.train)
         l2 = choice.l2 * scale if choice else UNCHOSEN_L2
         x = subject.stage(stage, torch.cat([subject.train, subject.test]))
@@ -159,11 +145,8 @@ class Linear(Protocol):
             "values": subject.values[stage],
             "validation": choice.accuracy if choice else None,
             "l2_curve": choice.curve if choice else {},
-            **told,
         }
-        return _accuracy.results(
-            subject, name, fit.logits(x[images:]), seed, chosen, self._setting(fit, images)
-        )
+        return fit.logits(x[images:]), chosen, self._setting(fit, images)
 
     def choose(self, subject: Features, seed: int) -> tuple[list[Choice], int]:
         """(best λ of each stage on a validation part of the training images, number of images fitted on).

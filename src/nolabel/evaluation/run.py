@@ -17,7 +17,7 @@ from nolabel.evaluation import baselines as _baselines
 from nolabel.evaluation._features import extract, silent
 from nolabel.evaluation._repeats import differences, over_seeds
 from nolabel.evaluation._split import Division, divide
-from nolabel.evaluation.base import Features, Progress, Protocol, Result, row_of
+from nolabel.evaluation.base import Features, Progress, Protocol, Result, in_place, row_of
 from nolabel.evaluation.diagnostics import dated
 from nolabel.memory import keep_freed
 
@@ -147,14 +147,7 @@ def write_results(folder: str | Path, results: Sequence[Result]) -> None:
     A row of the same subject, protocol, metric, data and compared baseline is replaced, others stay.
     """
     path = Path(folder) / runs.EVALUATION
-    new = [row_of(result) for result in results]
-    names = {_name(row) for row in new}
-    runs.write_rows(path, [row for row in runs.read_rows(path) if _name(row) not in names] + new)
-
-
-def _name(row: dict[str, Any]) -> tuple[Any, ...]:
-    setting = row.get("setting", {})
-    return (row["subject"], row["protocol"], row["metric"], setting.get("data"), setting.get("against"))
+    runs.write_rows(path, in_place(runs.read_rows(path), [row_of(result) for result in results]))
 
 
 def _run(measure: Protocol, subject: Features, seed: int, common: dict[str, Any]) -> list[Result]:

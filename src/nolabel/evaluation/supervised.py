@@ -15,6 +15,9 @@ from nolabel.evaluation._ranges import COUNT, hold
 from nolabel.evaluation._untrained import untrained
 from nolabel.evaluation.base import Features, Protocol, Result
 
+SCRATCH = "supervised:"
+"""begins the subject of a network trained from scratch"""
+
 
 @dataclass(frozen=True)
 class SupervisedOptions:
@@ -70,7 +73,7 @@ class Supervised(Protocol):
 
     def _fit(self, subject: Features, seed: int) -> tuple[Classifier, Choice, Plan, Features]:
         options, network = self.options, heads.network_of(subject)
-        subject = replace(subject, name=f"supervised:{network.encoder.name}", seeds=(seed,))
+        subject = replace(subject, name=f"{SCRATCH}{network.encoder.name}", seeds=(seed,))
 
         def start() -> Encoder:
             return untrained(network.encoder, network.store, subject.train, network.size, seed)

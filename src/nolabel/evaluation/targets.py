@@ -26,7 +26,7 @@ from nolabel.evaluation._split import Division
 from nolabel.evaluation.base import Features, Progress, Result, result_of
 from nolabel.evaluation.finetune import Finetune, FinetuneOptions
 from nolabel.evaluation.statistics import Interval, mean_of_seeds
-from nolabel.evaluation.supervised import Supervised, SupervisedOptions
+from nolabel.evaluation.supervised import SCRATCH, Supervised, SupervisedOptions
 from nolabel.evaluation.transfer import (
     PROTOCOL,
     Target,
@@ -40,8 +40,6 @@ from nolabel.evaluation.transfer import (
 
 FINETUNE = "finetune"
 PROTOCOLS = {PROTOCOL: "linear probe", FINETUNE: "fine-tuning"}
-SCRATCH = "supervised:"
-"""begins the subject of a network trained from scratch"""
 
 
 @dataclass(frozen=True, eq=False)

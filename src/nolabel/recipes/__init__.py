@@ -52,7 +52,7 @@ class Reproduction:
     @property
     def asked(self) -> str:
         """The length in words, such as `10 minutes`."""
-        return ", ".join(f"{value:,g} {name}" for name, value in self.length.items())
+        return length_in_words(self.length)
 
     def measured(self) -> tuple[Measured, ...]:
         """The runs of this setting that were measured here: of its length, or of another where there are none."""
@@ -81,6 +81,11 @@ class Reproduction:
         first = rows[0]
         seeds = "one seed" if len(rows) == 1 else f"{len(rows)} seeds"
         return f"{', '.join([*told, first.task])}; {seeds}, {first.length} on {first.machine}, {first.date}"
+
+
+def length_in_words(length: Mapping[str, float]) -> str:
+    """`{"steps": 350000}` -> 350,000 steps."""
+    return ", ".join(f"{value:,g} {name}" for name, value in length.items())
 
 
 def scaled(

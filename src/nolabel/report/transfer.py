@@ -8,15 +8,22 @@ import numpy as np
 from markupsafe import Markup
 
 from nolabel.report._text import count, in_words, listed, number, p_value, percent, short, signed
-from nolabel.report.records import DIFFERENCE, LEAKAGE, UNTRAINED, Record, Row, read_table, subject_in_words
+from nolabel.report.records import (
+    DIFFERENCE,
+    LEAKAGE,
+    SUPERVISED,
+    UNTRAINED,
+    Record,
+    Row,
+    read_table,
+    subject_in_words,
+)
 from nolabel.report.sections import part
 from nolabel.report.verdict import SIGNIFICANT
 from nolabel.runs import TRANSFER
 
 TITLES = {"transfer": "Linear probe", "finetune": "Fine-tuned"}
 METRICS = {"top1": "top-1", "balanced": "mean per class", "map11": "11-point mAP"}
-SCRATCH = "supervised:"
-"""begins the subject of a network trained from scratch"""
 TIED = "*"
 """behind a value that is the best of its set or tied with it"""
 LEGEND = f"{TIED} best of its set, or tied with the best (paired permutation test, p > {SIGNIFICANT:g})."
@@ -47,7 +54,7 @@ class Line:
     @property
     def beside_baseline(self) -> bool:
         """Whether the second subject is no encoder but what both are to be better than."""
-        return is_baseline(self.other)
+        return self.other.is_baseline
 
     @property
     def says(self) -> str:
@@ -101,15 +108,10 @@ def set_name(data: str) -> str:
     return short(data).removesuffix(".zip").removesuffix(".csv")
 
 
-def is_baseline(row: Row) -> bool:
-    """Whether a row of the table is of random weights or of training from scratch."""
-    return row.subject.startswith((UNTRAINED, SCRATCH))
-
-
 def called(subject: str) -> str:
     """`supervised:resnet10` -> from scratch (resnet10); others as elsewhere."""
-    if subject.startswith(SCRATCH):
-        start = subject_in_words(UNTRAINED + subject.removeprefix(SCRATCH))
+    if subject.startswith(SUPERVISED):
+        start = subject_in_words(UNTRAINED + subject.removeprefix(SUPERVISED))
         return start.replace("random weights", "from scratch")
     return subject_in_words(subject)
 
@@ -142,7 +144,7 @@ def board(of_protocol: Sequence[Line]) -> Board:
     """All subjects of one protocol's lines by all sets, and what is best or tied with the best on each."""
     every = [row for line in of_protocol for row in (line.encoder, line.other)]
     rows = {(row.subject, row.data): row for row in every}
-    subjects = dict.fromkeys(row.subject for row in sorted(every, key=is_baseline))
+    subjects = dict.fromkeys(row.subject for row in sorted(every, key=lambda row: row.is_baseline))
     sets = tuple(dict.fromkeys(row.data for row in every))
     pairs = {
         (frozenset({line.encoder.subject, line.other.subject}), line.encoder.data)
@@ -193,7 +195,7 @@ def summary(of_protocol: Sequence[Line]) -> list[str]:
     subjects = list(dict.fromkeys(line.encoder.subject for line in beside))
     for subject in subjects:
         own = [line for line in beside if line.encoder.subject == subject]
-        start = "training from scratch" if own[0].other.subject.startswith(SCRATCH) else "random weights"
+        start = "training from scratch" if own[0].other.subject.startswith(SUPERVISED) else "random weights"
         parts = []
         for word, joined in (("better", "than"), ("tied", "with"), ("worse", "than")):
             names = [line.name for line in own if line.says == word]
