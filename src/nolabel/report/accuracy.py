@@ -60,13 +60,13 @@ def accuracy(records: Sequence[Record], key: str = "accuracy") -> Markup:
     for data in sets:
         if len(sets) > 1:
             body += part("subtitle", f"Measured on {data or 'images without a name'}")
-        body += _group(_entries(records, data))
+        body += _group(entries_of(records, data))
     if not body:
         body = part("sentence", "Nothing has been measured on held-out images yet.")
     return part("section", key, "Accuracy on held-out images", body)
 
 
-def _entries(records: Sequence[Record], data: str) -> list[Entry]:
+def entries_of(records: Sequence[Record], data: str) -> list[Entry]:
     """Encoders, then baselines, each once."""
     encoders, baselines = [], {}
     for record, rows in zip(records, pooled(records, data), strict=True):
@@ -199,7 +199,7 @@ def by_stage(records: Sequence[Record], key: str = "stages") -> Markup:
     """Accuracy against depth for encoders and random weights, as the protocol chose among the stages."""
     values: dict[str, dict[str, float]] = {}
     chosen: Any = None
-    entries = _entries(records, measured_on(records)[0])
+    entries = entries_of(records, measured_on(records)[0])
     for entry in entries:
         row = next((row for row in entry.rows if len(row.chosen.get(STAGES) or ()) > 1), None)
         if row is not None:

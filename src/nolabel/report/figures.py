@@ -39,6 +39,8 @@ WIDTH, HEIGHT = 4.3, 2.5  # inches of 72 units
 LEGEND_LINE = 0.2
 """inches that each name beyond the second adds, so that a long legend leaves the curves their room"""
 MOST_POINTS = 80
+NAME_WIDTH = 0.15
+"""of a chart's width, which the name of a value on its x axis needs"""
 SMALL = 64
 """pictures up to this side are shown pixel by pixel"""
 
@@ -50,6 +52,8 @@ class Line:
     label: str
     x: np.ndarray
     y: np.ndarray
+    ends: np.ndarray | None = None
+    """of the intervals about `y`, (n, 2)"""
 
 
 @dataclass(frozen=True)
@@ -72,9 +76,15 @@ class Measured:
 
 
 def curves(
-    lines: Sequence[Line], *, x_label: str, alt: str, levels: Sequence[Level] = (), shares: bool = False
+    lines: Sequence[Line],
+    *,
+    x_label: str,
+    alt: str,
+    levels: Sequence[Level] = (),
+    shares: bool = False,
+    factors: bool = False,
 ) -> str:
-    """Curves over the run, with `levels`; `shares`: values in [0, 1] shown in percent. Returns inline SVG."""
+    """Curves with `levels`, as inline SVG; `shares`: values in [0, 1], in percent; `factors`: x in equal factors."""
     figure, axes = _figure(HEIGHT + LEGEND_LINE * max(0, len(lines) - 2))
     scale = 100 if shares else 1
     for i, line in enumerate(lines):
@@ -89,6 +99,8 @@ def curves(
             label=_shown(line.label),
             **alone,
         )
+        if line.ends is not None:
+            axes.vlines(line.x, *(scale * line.ends.T), color=SERIES[i % 4], linewidth=1)
     for level in levels:
         axes.axhline(scale * level.value, color=FAINT, linewidth=1, linestyle=(0, (3, 3)))
         axes.annotate(
@@ -104,6 +116,8 @@ def curves(
         )
     axes.set_xlabel(x_label)
     axes.margins(x=0.02, y=0.12)
+    if factors:
+        _by_factors(axes, lines)
     axes.grid(axis="y", color=RULE, linewidth=0.6)
     if shares:
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:g} %")
@@ -305,6 +319,17 @@ def _style(i: int) -> object:
 
 def _marker(i: int) -> str:
     return MARKERS[(i + i // 4) % 4]
+
+
+def _by_factors(axes: "Axes", lines: Sequence[Line]) -> None:
+    axes.set_xscale("log")
+    values = sorted({float(x) for line in lines for x in line.x}, reverse=True)
+    room, named = (values[0] / values[-1]) ** NAME_WIDTH, values[:1]
+    for value in values:
+        if named[-1] / value >= room:
+            named.append(value)
+    axes.set_xticks(named, [f"{value:,.0f}" for value in named])
+    axes.minorticks_off()
 
 
 def _thinned(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

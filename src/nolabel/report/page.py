@@ -10,6 +10,7 @@ from nolabel.report._text import duration, listed, short
 from nolabel.report.accuracy import accuracy, by_stage
 from nolabel.report.columns import columns
 from nolabel.report.comparison import compared
+from nolabel.report.labels import by_labels
 from nolabel.report.published import published
 from nolabel.report.records import Record, measured_on, read_record
 from nolabel.report.transfer import transfer
@@ -44,6 +45,7 @@ def write_report(run_folder: str | Path, thumbnails: bool = True) -> Path:
         sections.views(record, thumbnails),
         accuracy([record]),
         by_stage([record]),
+        by_labels([record]),
         transfer(record),
         published([record]),
         sections.retrieval(record, thumbnails),
@@ -73,6 +75,7 @@ def write_comparison(run_folders: Sequence[str | Path], out: str | Path, thumbna
         sections.warnings(records),
         accuracy(records),
         by_stage(records),
+        by_labels(records),
         columns(records, thumbnails),
         published(records),
         sections.curves(records, sections.HEALTH_CURVES, "health", "Features during training"),

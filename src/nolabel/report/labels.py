@@ -1,0 +1,52 @@
+"""Accuracy against the number of labels: a chart for each protocol that was measured with several numbers of them."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from markupsafe import Markup
+
+from nolabel.report import figures
+from nolabel.report.accuracy import entries_of
+from nolabel.report.records import Record, Row, amount_of_labels, measured_on, protocol_in_words
+from nolabel.report.sections import part
+
+CAPTION = (
+    "Each point: the top-1 accuracy on the test images with so many labelled training images, the mean over draws of "
+    "them; bars are 95 % intervals. At equal height, the distance between two lines is how many labels one saves."
+)
+
+
+def by_labels(records: Sequence[Record], key: str = "labels") -> Markup:
+    """Top-1 against labels for encoders and baselines; nothing where no protocol has two numbers of labels."""
+    found: dict[str, list[figures.Line]] = {}
+    for entry in entries_of(records, measured_on(records)[0]):
+        points: dict[str, list[Row]] = {}
+        for row in entry.rows:
+            if row.metric == "top1" and amount_of_labels(row.protocol) and row.setting.get("labels"):
+                points.setdefault(row.protocol.partition("@")[0], []).append(row)
+        for protocol, rows in points.items():
+            found.setdefault(protocol, []).append(_line(entry.label, rows))
+    charts = [
+        part("chart", title[0].upper() + title[1:], Markup(_figure(lines, title)), CAPTION)
+        for protocol, lines in found.items()
+        if max(len(line.x) for line in lines) > 1
+        for title in [protocol_in_words(protocol)]
+    ]
+    return (
+        part("section", key, "Accuracy by number of labels", part("charts", charts)) if charts else Markup()
+    )
+
+
+def _line(label: str, rows: Sequence[Row]) -> figures.Line:
+    rows = sorted(rows, key=lambda row: row.setting["labels"])
+    labels, top1 = [row.setting["labels"] for row in rows], [row.value for row in rows]
+    ends = [
+        (v if row.low is None else row.low, v if row.high is None else row.high)
+        for row, v in zip(rows, top1, strict=True)
+    ]
+    return figures.Line(label, np.array(labels, float), np.array(top1), np.array(ends))
+
+
+def _figure(lines: Sequence[figures.Line], title: str) -> str:
+    alt = f"Chart: accuracy by number of labels, {title}"
+    return figures.curves(lines, x_label="labelled training images", alt=alt, shares=True, factors=True)
