@@ -62,7 +62,9 @@ def together(gains: Sequence[Gain]) -> list[Gain]:
     for rank, (p, at) in enumerate(tested):
         raised = min(1.0, max(raised, p * (len(tested) - rank)))
         told = f"{p_value(raised)} after Holm's correction for {len(tested)} tests"
-        judged[at] = replace(gains[at], sure=raised < SIGNIFICANT, evidence=told, p=raised)
+        if raised < SIGNIFICANT and not gains[at].sure:
+            told = gains[at].evidence
+        judged[at] = replace(gains[at], sure=gains[at].sure and raised < SIGNIFICANT, evidence=told, p=raised)
     return judged
 
 
@@ -150,13 +152,21 @@ def paired_difference(rows: Sequence[Row], main: Row, against: str) -> Row | Non
 
 
 def gain_over(rows: Sequence[Row], row: Row, other: Row, over: str = "random weights") -> Gain:
-    """The gain of `row` over `other`, by the paired test or (where there is none) by the intervals."""
+    """The gain of `row` over `other`, by the paired test or (where there is none) by the intervals.
+
+    The paired interval may be wider than the test knows (it has the spread of several random starts): both decide.
+    """
     paired = paired_difference(rows, row, other.subject)
     difference = paired.value if paired else row.value - other.value
     ends = paired.ends if paired else ""
     if paired and paired.setting.get("p") is not None:
-        p = float(paired.setting["p"])
-        return Gain(difference, over, ends, p < SIGNIFICANT, p_value(p), p)
+        p, told = float(paired.setting["p"]), p_value(float(paired.setting["p"]))
+        reaches_zero = paired.low is not None and paired.high is not None and paired.low <= 0 <= paired.high
+        if p < SIGNIFICANT and reaches_zero:
+            told += (
+                f" over the test images, but with other random starts it may be anything from {ends} points"
+            )
+        return Gain(difference, over, ends, p < SIGNIFICANT and not reaches_zero, told, p)
     sure = _apart(row, other)
     told = "the intervals do not overlap" if sure else "the intervals overlap"
     return Gain(difference, over, ends, sure, told, None)
