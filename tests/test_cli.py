@@ -7,7 +7,7 @@ import pytest
 
 from cli_helpers import Say, one_line
 from nolabel import catalog
-from nolabel.cli import _method_options
+from nolabel.cli import COMMANDS, _method_options
 from nolabel.errors import FileFormatError, UsageError
 
 # --- what is asked of the words themselves --------------------------------------------------------
@@ -42,8 +42,21 @@ def test_wrong_words_end_with_2_and_one_line(say: Say, words: list[str], parts: 
     one_line(err, *parts)
 
 
+METHODS = catalog.names("methods")
+
+
 @pytest.mark.parametrize(
-    "command", [[], ["--help"], ["pretrain", "--help"], ["--version"], ["methods"], ["cache"]]
+    "command",
+    [
+        [],
+        ["--version"],
+        ["methods"],
+        ["cache"],
+        ["--help"],
+        *([name, "--help"] for name in COMMANDS),
+        *(["pretrain", method, "--help"] for method in METHODS),
+    ],
+    ids=" ".join,
 )
 def test_help_ends_with_0(say: Say, command: list[str]) -> None:
     code, out, err = say(*command)

@@ -31,7 +31,7 @@ from nolabel.report.verdict import judge
 from nolabel.runs import DESCRIPTION, opened_at
 
 LISTED = Parameter(
-    converter=comma_separated, n_tokens=1, negative=(), show_default=lambda value: ",".join(value)
+    converter=comma_separated, n_tokens=1, negative=(), show_default=lambda value: ",".join(map(str, value))
 )
 VALUES_HELP = f"of the features: at most so many a stage; RotNet's linear rows: {MOST_VALUES}"
 CHOSEN = CHOICES | {
