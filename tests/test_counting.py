@@ -12,6 +12,7 @@ from nolabel.data.batch import ImageBatch
 from nolabel.encoders import base as encoders
 from nolabel.encoders.base import Encoder
 from nolabel.errors import UsageError
+from nolabel.methods import _counting_picture
 from nolabel.methods.base import DataInfo
 from nolabel.methods.counting import (
     PAPER_IMAGENET,
@@ -364,3 +365,19 @@ def test_sixteen_images_are_learnt_by_heart() -> None:
     first, last = found[0], found[-1]
     assert last["positive"] < 0.1 * first["positive"]
     assert last["close"] < first["close"]
+
+
+def test_of_a_trained_net_whole_and_quarters_are_drawn_against_each_other() -> None:
+    tiles = torch.rand(2, 4, 3, 8, 8)
+    counts = torch.rand(2, 4, 6)
+    whole, other = counts.sum(1), torch.rand(2, 6)
+    figure = _counting_picture.draw(torch.rand(2, 3, 8, 8), tiles, (whole, counts, other))
+    places = {
+        drawn.get_label(): torch.from_numpy(drawn.get_offsets().data) for drawn in figure.axes[-1].collections
+    }
+    same, another = (
+        next(at for name, at in places.items() if name.startswith(f"{which} image"))
+        for which in ("the same", "another")
+    )
+    torch.testing.assert_close(same[:, 0], same[:, 1])
+    torch.testing.assert_close(another, torch.stack([whole.flatten(), other.flatten()], 1).double())

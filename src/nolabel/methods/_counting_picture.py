@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -28,8 +29,10 @@ def draw(whole: Tensor, tiles: Tensor, counts: tuple[Tensor, Tensor, Tensor] | N
     from matplotlib.figure import Figure
 
     rows, columns = len(whole), 2 if counts is None else 4
-    figure = Figure(figsize=(2.5 * columns, 2.3 * rows + 1.2), layout="constrained")
-    axes = figure.subplots(rows, columns, squeeze=False)
+    below = 0 if counts is None else 1
+    figure = Figure(figsize=(2.5 * columns, 2.3 * rows + 1.2 + 3.6 * below), layout="constrained")
+    grid = figure.add_gridspec(rows + below, columns, height_ratios=[1.0] * rows + [1.6] * below)
+    axes = np.array([[figure.add_subplot(grid[row, at]) for at in range(columns)] for row in range(rows)])
     for axis, title in zip(axes[0], TITLES[:columns], strict=True):
         axis.set_title(title, fontsize=12)
     for row, four in enumerate(tiles.permute(0, 1, 3, 4, 2).cpu().numpy()):
@@ -44,7 +47,9 @@ def draw(whole: Tensor, tiles: Tensor, counts: tuple[Tensor, Tensor, Tensor] | N
             for edge in inset.spines.values():
                 edge.set(color=colour, linewidth=2.5)
     if counts is not None:
-        _bars(axes[:, 2:], *(values.cpu() for values in counts))
+        of_each = tuple(values.cpu() for values in counts)
+        _bars(axes[:, 2:], *of_each)
+        _scatter(figure.add_subplot(grid[rows, :]), *of_each)
         figure.supxlabel(LEGEND, fontsize=12)
     figure.suptitle("Counting: do the quarters add up to the whole?", fontsize=13)
     return figure
@@ -67,3 +72,23 @@ def _bars(axes: Any, whole: Tensor, tiles: Tensor, other: Tensor) -> None:
     axes[0, 0].set_ylabel("count", fontsize=12)
     for axis in axes[-1]:
         axis.set_xlabel(f"the {len(units)} units that count most", fontsize=11)
+
+
+def _scatter(axis: Any, whole: Tensor, tiles: Tensor, other: Tensor) -> None:
+    """Every unit of every image: the quarters' counts together against the count of the whole, and of another one."""
+    together = tiles.sum(1).flatten().numpy()
+    top = 1.05 * max(
+        float(together.max()), float(whole.max()), float(other.max()), torch.finfo(whole.dtype).tiny
+    )
+    axis.plot([0, top], [0, top], color="lightgrey", linewidth=1.5, zorder=0)
+    for counts, marker, colour, name in (
+        (other, "x", "tab:red", "another image: anywhere"),
+        (whole, "o", "dimgrey", "the same image: near the line, where they add up"),
+    ):
+        axis.scatter(
+            together, counts.flatten().numpy(), s=24, marker=marker, color=colour, alpha=0.7, label=name
+        )
+    axis.set(xlim=(0, top), ylim=(0, top), aspect="equal", xticks=[], yticks=[])
+    axis.set_xlabel("the four quarters' counts together, every unit", fontsize=11)
+    axis.set_ylabel("count of a whole image", fontsize=11)
+    axis.legend(fontsize=10, loc="upper left", bbox_to_anchor=(1.02, 1.0), frameon=False)
