@@ -16,7 +16,7 @@ from nolabel.runs import EVALUATION, read_description, read_rows, write_atomical
 FIRST, LAST = "<!-- runs: made by tools/record_runs.py -->", "<!-- end of runs -->"
 COLUMNS = (
     "method", "seed", "steps", "images seen", "the task itself, on held-out images", "linear, best stage",
-    "over random", "kNN", "over random",
+    "over random", "kNN", "over random", "machine",
 )  # fmt: skip
 TELLING = (
     "loss", "constant_loss", "accuracy", "acc_all", "psnr", "constant_psnr", "ab_error", "active", "ratio",
@@ -107,7 +107,7 @@ def table(rows: list[dict[str, Any]]) -> str:
         + " | ".join(
             f"{accuracy_in_words(row, p)} | {over_random_in_words(row, p)}" for p in ("linear", "knn")
         )
-        + " |"
+        + f" | {machine_in_words(row)} |"
         for row in rows
     ]
     head = [f"| {' | '.join(cells)} |" for cells in (COLUMNS, ("---",) * len(COLUMNS))]
