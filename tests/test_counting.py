@@ -345,7 +345,7 @@ def test_options_out_of_range_are_refused_in_one_sentence(wrong: dict) -> None:
 def test_panel_shows_counts_of_a_trained_net(trained: bool) -> None:
     method = counting().train()
     figure = method.panel(smooth_images(2), seeds.generator(0), trained=trained)
-    assert len(figure.axes) == (8 if trained else 4)
+    assert len(figure.axes) == (9 if trained else 4)
     assert sum(len(axis.patches) for axis in figure.axes) == (2 * 2 * 5 * 5 if trained else 0)
     assert ("Equal height" in figure.get_supxlabel()) == trained
     assert method.training

@@ -9,8 +9,8 @@ Settings: command; length; hardware; result (by tools/method_pages.py).
 - `nolabel reproduce context-encoder-pictures DATA`: 500 epochs; minutes not recorded in the paper, wants a GPU; not
   run.
 - `nolabel reproduce context-encoder-scaled cifar10.zip`: 10 minutes; two cores of a processor; linear 67.6 %, kNN
-  41.4 %, loss 0.04567, psnr 20.52, constant_loss 0.1504, constant_psnr 15.41; one seed, 10 minutes on AMD EPYC, 2
-  threads, bfloat16, 2026-11-27.
+  41.9 %, loss 0.04182, psnr 20.93, constant_loss 0.1504, constant_psnr 15.41; one seed, 10 minutes on Intel(R)
+  Xeon(R) Processor, 2 threads, bfloat16, 2026-11-27.
 - `nolabel reproduce context-encoder-caltech101 caltech101.zip`: 10 minutes; two cores of a processor; not run.
 """
 
