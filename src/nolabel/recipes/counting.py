@@ -6,9 +6,9 @@ Paper (section 4): AlexNet on tiles of 112 px, 1000 counts, ImageNet, 300,000 st
 Settings: command; length; hardware; result (by tools/method_pages.py).
 
 - `nolabel reproduce counting-paper DATA`: 30 epochs; minutes not recorded in the paper, wants a GPU; not run.
-- `nolabel reproduce counting-scaled cifar10.zip`: 10 minutes; two cores of a processor; linear 67.3 · 67.3 %, kNN
-  40.6 · 40.8 %, loss 3.623 (chance 10), ratio 0.9207, active 31; 2 seeds, 10 minutes on Intel(R) Xeon(R) Processor,
-  2 threads, bfloat16, 2026-11-27.
+- `nolabel reproduce counting-scaled cifar10.zip`: 10 minutes; two cores of a processor; linear 67.3 · 67.2 · 67.3
+  %, kNN 40.6 · 39.7 · 40.8 %, loss 3.623 (chance 10), ratio 0.9207, active 31; 3 seeds, 10 minutes on Intel(R)
+  Xeon(R) Processor, 2 threads, bfloat16, 2026-11-27.
 - `nolabel reproduce counting-caltech101 caltech101.zip`: 10 minutes; two cores of a processor; not run.
 """
 
