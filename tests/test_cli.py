@@ -42,9 +42,6 @@ def test_wrong_words_end_with_2_and_one_line(say: Say, words: list[str], parts: 
     one_line(err, *parts)
 
 
-METHODS = catalog.names("methods")
-
-
 @pytest.mark.parametrize(
     "command",
     [
@@ -54,7 +51,7 @@ METHODS = catalog.names("methods")
         ["cache"],
         ["--help"],
         *([name, "--help"] for name in COMMANDS),
-        *(["pretrain", method, "--help"] for method in METHODS),
+        *(["pretrain", method, "--help"] for method in catalog.names("methods")),
     ],
     ids=" ".join,
 )

@@ -4,12 +4,12 @@ import re
 from pathlib import Path
 
 import numpy as np
-from tests.test_report import Page, row, write_run
 
 from nolabel.report import figures
 from nolabel.report.labels import by_labels
 from nolabel.report.page import write_report
 from nolabel.report.records import read_record
+from test_report import Page, row, write_run
 
 
 def efficiency(subject: str, values: dict[int, float]) -> list:

@@ -76,17 +76,22 @@ def _bars(axes: Any, whole: Tensor, tiles: Tensor, other: Tensor) -> None:
 
 def _scatter(axis: Any, whole: Tensor, tiles: Tensor, other: Tensor) -> None:
     """Every unit of every image: the quarters' counts together against the count of the whole, and of another one."""
-    together = tiles.sum(1).flatten().numpy()
-    top = 1.05 * max(
-        float(together.max()), float(whole.max()), float(other.max()), torch.finfo(whole.dtype).tiny
-    )
+    together = tiles.sum(1)
+    heights = torch.stack([whole, together, other])
+    top = 1.05 * heights.max().clamp_min(torch.finfo(heights.dtype).tiny).item()
     axis.plot([0, top], [0, top], color="lightgrey", linewidth=1.5, zorder=0)
     for counts, marker, colour, name in (
         (other, "x", "tab:red", "another image: anywhere"),
         (whole, "o", "dimgrey", "the same image: near the line, where they add up"),
     ):
         axis.scatter(
-            together, counts.flatten().numpy(), s=24, marker=marker, color=colour, alpha=0.7, label=name
+            together.flatten().numpy(),
+            counts.flatten().numpy(),
+            s=24,
+            marker=marker,
+            color=colour,
+            alpha=0.7,
+            label=name,
         )
     axis.set(xlim=(0, top), ylim=(0, top), aspect="equal", xticks=[], yticks=[])
     axis.set_xlabel("the four quarters' counts together, every unit", fontsize=11)

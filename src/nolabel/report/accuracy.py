@@ -119,10 +119,11 @@ def _chart(entries: Sequence[Entry], protocol: str, metric: str) -> Markup:
         "explains."
     )
     figure = Markup(figures.intervals(shown, x_label=x_label, alt=f"Chart: {x_label}, {protocol}"))
-    return part("charts", [part("chart", _title(protocol), figure, caption)])
+    return part("charts", [part("chart", title_of(protocol), figure, caption)])
 
 
-def _title(protocol: str) -> str:
+def title_of(protocol: str) -> str:
+    """`linear` -> Linear probe, as a heading."""
     name = protocol_in_words(protocol)
     return name if name == "kNN" else name[0].upper() + name[1:]
 
@@ -145,7 +146,7 @@ def _table(entries: Sequence[Entry], protocol: str, metrics: Sequence[str]) -> M
         for k, v in settings.items()
         if k not in UNTOLD
     ]
-    protocol_told = f"{_title(protocol)} ({'; '.join(told)})" if told else _title(protocol)
+    protocol_told = f"{title_of(protocol)} ({'; '.join(told)})" if told else title_of(protocol)
     caption = f"{protocol_told}. Small type: 95{SPACE}% interval. Nothing was chosen on test images."
     return part("accuracies", caption, [columns[c] for c in used], lines)
 
@@ -190,7 +191,7 @@ def _measures(entries: Sequence[Entry], protocol: str) -> Markup:
     told = dict.fromkeys(
         f"{row.subject}: {row.setting['verdict']}" for row in rows if "verdict" in row.setting
     )
-    title = "What the features look like, labels aside" if protocol == LABEL_FREE else _title(protocol)
+    title = "What the features look like, labels aside" if protocol == LABEL_FREE else title_of(protocol)
     body = part("subtitle", title) + Markup().join(part("sentence", t) for t in told)
     return body + part("accuracies", "", [*names, "images"], lines)
 

@@ -325,7 +325,7 @@ def _by_factors(axes: "Axes", lines: Sequence[Line]) -> None:
     axes.set_xscale("log")
     values = sorted({float(x) for line in lines for x in line.x}, reverse=True)
     room, named = (values[0] / values[-1]) ** NAME_WIDTH, values[:1]
-    for value in values:
+    for value in values[1:]:
         if named[-1] / value >= room:
             named.append(value)
     axes.set_xticks(named, [f"{value:,.0f}" for value in named])

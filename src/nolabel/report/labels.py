@@ -6,8 +6,8 @@ import numpy as np
 from markupsafe import Markup
 
 from nolabel.report import figures
-from nolabel.report.accuracy import entries_of
-from nolabel.report.records import Record, Row, amount_of_labels, measured_on, protocol_in_words
+from nolabel.report.accuracy import entries_of, title_of
+from nolabel.report.records import Record, Row, amount_of_labels, measured_on
 from nolabel.report.sections import part
 
 CAPTION = (
@@ -27,26 +27,21 @@ def by_labels(records: Sequence[Record], key: str = "labels") -> Markup:
         for protocol, rows in points.items():
             found.setdefault(protocol, []).append(_line(entry.label, rows))
     charts = [
-        part("chart", title[0].upper() + title[1:], Markup(_figure(lines, title)), CAPTION)
-        for protocol, lines in found.items()
-        if max(len(line.x) for line in lines) > 1
-        for title in [protocol_in_words(protocol)]
+        _chart(protocol, lines) for protocol, lines in found.items() if max(len(one.x) for one in lines) > 1
     ]
-    return (
-        part("section", key, "Accuracy by number of labels", part("charts", charts)) if charts else Markup()
-    )
+    if not charts:
+        return Markup()
+    return part("section", key, "Accuracy by number of labels", part("charts", charts))
 
 
 def _line(label: str, rows: Sequence[Row]) -> figures.Line:
     rows = sorted(rows, key=lambda row: row.setting["labels"])
-    labels, top1 = [row.setting["labels"] for row in rows], [row.value for row in rows]
-    ends = [
-        (v if row.low is None else row.low, v if row.high is None else row.high)
-        for row, v in zip(rows, top1, strict=True)
-    ]
-    return figures.Line(label, np.array(labels, float), np.array(top1), np.array(ends))
+    x, y, *ends = np.array([(row.setting["labels"], row.value, row.low, row.high) for row in rows], float).T
+    return figures.Line(label, x, y, np.stack(ends, 1))
 
 
-def _figure(lines: Sequence[figures.Line], title: str) -> str:
+def _chart(protocol: str, lines: Sequence[figures.Line]) -> Markup:
+    title = title_of(protocol)
     alt = f"Chart: accuracy by number of labels, {title}"
-    return figures.curves(lines, x_label="labelled training images", alt=alt, shares=True, factors=True)
+    drawn = figures.curves(lines, x_label="labelled training images", alt=alt, shares=True, factors=True)
+    return part("chart", title, Markup(drawn), CAPTION)

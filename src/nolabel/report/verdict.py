@@ -154,18 +154,18 @@ def paired_difference(rows: Sequence[Row], main: Row, against: str) -> Row | Non
 def gain_over(rows: Sequence[Row], row: Row, other: Row, over: str = "random weights") -> Gain:
     """The gain of `row` over `other`, by the paired test or (where there is none) by the intervals.
 
-    The paired interval may be wider than the test knows (it has the spread of several random starts): both decide.
+    The paired interval may be wider than the test knows (beside random weights it has the spread of their starts), so
+    both decide.
     """
     paired = paired_difference(rows, row, other.subject)
     difference = paired.value if paired else row.value - other.value
     ends = paired.ends if paired else ""
     if paired and paired.setting.get("p") is not None:
-        p, told = float(paired.setting["p"]), p_value(float(paired.setting["p"]))
+        p = float(paired.setting["p"])
+        told = p_value(p)
         reaches_zero = paired.low is not None and paired.high is not None and paired.low <= 0 <= paired.high
         if p < SIGNIFICANT and reaches_zero:
-            told += (
-                f" over the test images, but with other random starts it may be anything from {ends} points"
-            )
+            told += f" over the test images, but the interval is {ends} points"
         return Gain(difference, over, ends, p < SIGNIFICANT and not reaches_zero, told, p)
     sure = _apart(row, other)
     told = "the intervals do not overlap" if sure else "the intervals overlap"
