@@ -37,6 +37,13 @@ def protocols(table: str, steps: int) -> tuple[str | Protocol, ...]:
     )
 
 
+def transferred(runs: list[Path], targets: list[str], out: Path, seed: int) -> None:
+    """One table of all runs, so that runs of one architecture share their random weights."""
+    beside = ("--beside", ",".join(map(str, runs[1:]))) if runs[1:] else ()
+    command = (sys.executable, "-m", "nolabel", "transfer", runs[0], *targets, *beside)
+    subprocess.run([*command, "--seed", str(seed), "--out", out], check=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("table", choices=("rotnet", "few_labels", "transfer"))
@@ -48,22 +55,20 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
     a = parser.parse_args()
-    for number, method in enumerate(a.methods):
-        folder = a.out / f"{method}-{a.seed}"
+    folders = [a.out / f"{method}-{a.seed}" for method in a.methods]
+    for method, folder in zip(a.methods, folders, strict=True):
         trained(method, a.data, folder, a.minutes, a.seed)
-        if a.table == "transfer":
-            seed = ("--seed", str(a.seed))
-            subprocess.run(
-                [sys.executable, "-m", "nolabel", "transfer", folder, *a.targets, *seed], check=True
-            )
-            continue
+    if a.table == "transfer":
+        transferred(folders, a.targets, a.out / f"transfer-{a.seed}", a.seed)
+        return
+    for number, folder in enumerate(folders):
         store = ImageStore.open(a.data, size=opened_at(folder, a.data))
         for protocol in protocols(a.table, a.steps):
             # the supervised net is the same beside every method
             if number and isinstance(protocol, Supervised):
                 continue
             measure(folder, store, protocols=(protocol,), baselines=("random",), seed=a.seed)
-            print(method, protocol if isinstance(protocol, str) else type(protocol).__name__, flush=True)
+            print(folder, protocol if isinstance(protocol, str) else type(protocol).__name__, flush=True)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,10 @@ ROWS = [
             measured("simclr", "linear", 0.7), measured("random:resnet10", "linear", 0.6),
             measured("simclr", "linear@1%", 0.5), measured("random:resnet10", "linear@1%", 0.3),
         ],
-        "transfer": {"pets": {"metric": "mean per class", "encoder": 0.4, "difference": 0.1, "says": "better"}},
+        "transfer": {"pets": {
+            "metric": "mean per class", "n": 1200, "encoder": 0.4, "encoder_low": 0.37, "encoder_high": 0.43,
+            "difference": 0.1, "low": 0.05, "high": 0.15, "says": "better",
+        }},
     },
     {
         "method": "rotation", "seed": 0, "data": "cifar10", "measured": [measured("rotation", "conv", 0.8)],
@@ -46,7 +49,9 @@ def test_few_labels_have_a_line_for_each_encoder_that_was_measured() -> None:
 
 
 def test_transfer_says_what_was_gained_over_random_weights() -> None:
-    assert tables.transfer(ROWS).splitlines()[-1] == "| SimCLR, seed 0, cifar10 | 40.0 (+10.0, better) |"
+    head, _, line = tables.transfer(ROWS).splitlines()
+    assert head == "| encoder, pretrained on | pets (mean per class, n = 1,200) |"
+    assert line == "| SimCLR, seed 0, cifar10 | 40.0 (37.0–43.0); +10.0 (5.0 to 15.0), better |"
 
 
 def test_a_table_replaces_what_stood_between_its_marks(tmp_path: Path) -> None:

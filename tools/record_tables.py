@@ -1,8 +1,9 @@
 """Append the downstream results of runs to `docs/results/NAME.jsonl` and draw the tables of `docs/results/NAME.md`.
 
-`python tools/record_tables.py docs/results/downstream RUN ...`: each RUN is a run folder with an `evaluation.jsonl`
-or a `transfer.jsonl`, such as `python -m benchmarks.tables` leaves. A run of the same method, data and seed is
-replaced. Without RUN only the tables are drawn, each between its two marks of the page.
+`python tools/record_tables.py docs/results/downstream RUN ...`: each RUN is a run folder such as `python -m
+benchmarks.tables` leaves, with an `evaluation.jsonl`, and beside it a folder `transfer-SEED` where it was transferred.
+A run of the same method, data and seed is replaced. Without RUN only the tables are drawn, each between its two
+marks of the page.
 """
 
 import sys
@@ -35,10 +36,11 @@ def row_of(run: Path) -> dict[str, Any]:
         "transfer": {
             line.name: {
                 "metric": line.metric, "encoder": line.encoder.value, "random": line.other.value,
+                "encoder_low": line.encoder.low, "encoder_high": line.encoder.high,
                 "difference": line.difference.value, "low": line.difference.low, "high": line.difference.high,
                 "p": line.difference.setting["p"], "n": line.encoder.n, "says": line.says,
             }
-            for line in lines(run).get("transfer", ())
+            for line in lines(run.parent / f"transfer-{trained['seed']}").get("transfer", ())
             if line.beside_baseline and line.encoder.subject == trained["method"]
         },
     }  # fmt: skip
@@ -112,18 +114,22 @@ def transfer(rows: list[dict[str, Any]]) -> str:
     """Encoders by the data set they are transferred to."""
     rows = [row for row in rows if row["transfer"]]
     names = list(dict.fromkeys(name for row in rows for name in row["transfer"]))
-    metrics = {name: one["metric"] for row in rows for name, one in row["transfer"].items()}
+    told = {
+        name: f"{one['metric']}, n = {one['n']:,}" for row in rows for name, one in row["transfer"].items()
+    }
     body = []
     for row in rows:
         cells = [row["transfer"].get(name) for name in names]
         body.append(
             [f"{_called(row)}, {row['data']}", *("" if one is None else _moved(one) for one in cells)]
         )
-    return _drawn(["encoder, pretrained on", *(f"{name} ({metrics[name]})" for name in names)], body)
+    return _drawn(["encoder, pretrained on", *(f"{name} ({told[name]})" for name in names)], body)
 
 
 def _moved(one: dict[str, Any]) -> str:
-    return f"{100 * one['encoder']:.1f} ({100 * one['difference']:+.1f}, {one['says']})"
+    return f"{_cell({'value': one['encoder'], 'low': one['encoder_low'], 'high': one['encoder_high']})}; " + (
+        f"{100 * one['difference']:+.1f} ({100 * one['low']:.1f} to {100 * one['high']:.1f}), {one['says']}"
+    )
 
 
 def draw(page: Path, rows: list[dict[str, Any]]) -> None:
