@@ -3,6 +3,7 @@
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -62,12 +63,16 @@ def test_the_study_goes_on_where_it_was_stopped_and_keeps_n_and_intervals(
 ) -> None:
     begun: list[tuple[str, bool]] = []
 
-    def pretrain(method: str, data: str, *, out: Path, resume: bool, **_: object) -> None:
+    def pretrain(method: str, data: str, *, out: Path, resume: bool, **settings: Any) -> None:
         assert method == "nolabel.studies.composition"
         begun.append((out.name, resume))
         stopped = len(begun) == 4
         out.mkdir(parents=True, exist_ok=True)
-        about = {"format": FORMAT, "status": "interrupted" if stopped else "finished"}
+        about = {
+            "format": FORMAT, "status": "interrupted" if stopped else "finished", "method": method, "recipe": {},
+            "encoder": "resnet10", "seed": 0, "budget": {"asked": {"minutes": 0.01}}, "data": {"source": data},
+            "options": dict(zip(("first", "second"), out.name.split("-"), strict=True)),
+        }  # fmt: skip
         (out / DESCRIPTION).write_text(json.dumps(about))
         if stopped:
             raise KeyboardInterrupt

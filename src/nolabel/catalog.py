@@ -58,6 +58,11 @@ def _base_name(node: ast.expr) -> str:
     return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
 
 
+def short_name(name: str) -> str:
+    """What an entry is called beside others: the file's name of a path, the last part of a dotted path."""
+    return Path(name).stem if name.endswith(".py") else name.rpartition(".")[2]
+
+
 def summary(kind: str, name: str) -> str:
     """First line of the entry's docstring, read with `ast`: listing imports no torch."""
     doc = ast.get_docstring(ast.parse((PACKAGE / kind / f"{name}.py").read_text())) or ""

@@ -9,7 +9,7 @@ from typing import Any
 
 from nolabel import api, catalog
 from nolabel.data.store import ImageStore
-from nolabel.errors import DataError, UsageError
+from nolabel.errors import UsageError
 from nolabel.evaluation import baselines as known
 from nolabel.evaluation._features import VALUES
 from nolabel.evaluation._split import hold_out
@@ -19,8 +19,9 @@ from nolabel.methods.base import Method
 from nolabel.report.comparison import compared
 from nolabel.report.page import write_comparison, write_report
 from nolabel.report.records import read_record
-from nolabel.runs import make_folder, read_description, status_of, write_atomically
+from nolabel.runs import make_folder, status_of, write_atomically
 from nolabel.training.begin import open_images
+from nolabel.training.ensure import ensure
 
 SETTINGS = "compare.json"
 
@@ -81,14 +82,16 @@ def compare(
     left_out: dict[str, str] = {}
     say(_plan(folder, names, minutes, images))
     for name in names:
-        say(f"\n--- {name.replace('_', ' ')} ---")
+        say(f"\n--- {catalog.short_name(name).replace('_', ' ')} ---")
         try:
-            _trained(folder / Path(name).stem, say, pretrain, method=name, data=images, minutes=minutes,
-                     encoder=encoder, size=size, labels=labels, seed=seed)  # fmt: skip
+            new = ensure(pretrain, folder / catalog.short_name(name), name, images, encoder=encoder, seed=seed,
+                         length={"minutes": minutes}, size=size, labels=labels)  # fmt: skip
+            if not new:
+                say("trained already")
         except UsageError as error:
             left_out[name] = str(error)
             say(f"Left out: {error}")
-    runs = [folder / Path(name).stem for name in names if name not in left_out]
+    runs = [folder / catalog.short_name(name) for name in names if name not in left_out]
     if not runs:
         raise UsageError("No method can train this encoder at this size: choose another --size or --encoder.")
     for place in runs:
@@ -110,9 +113,15 @@ def _checked(
     methods: Sequence[str], protocols: Sequence[str | Protocol], baselines: Sequence[str]
 ) -> list[str]:
     """The methods' names as the catalogue has them; UsageError unless they, protocols and baselines are there."""
-    names = [name if "." in name else name.replace("-", "_") for name in methods]
+    names = list(dict.fromkeys(name if "." in name else name.replace("-", "_") for name in methods))
+    called: dict[str, str] = {}
     for name in names:
         catalog.load("methods", name, Method)
+        other = called.setdefault(catalog.short_name(name), name)
+        if other != name:
+            raise UsageError(
+                f"{other} and {name} are both called {catalog.short_name(name)}: rename one of the files."
+            )
     for protocol in protocols:
         if isinstance(protocol, str):
             catalog.load("evaluation", protocol, Protocol)
@@ -123,7 +132,7 @@ def _checked(
 
 def _plan(folder: Path, names: Sequence[str], minutes: float, images: ImageStore) -> str:
     """How long it will take, that it may be stopped, and which images are kept from training."""
-    todo = sum(status_of(folder / Path(name).stem) != "finished" for name in names)
+    todo = sum(status_of(folder / catalog.short_name(name)) != "finished" for name in names)
     return (
         f"To train: {todo} of {len(names)} methods, {minutes:g} minutes each ({todo * minutes:g} in all), and then "
         f"a few minutes each to measure. Stop it when you like: the same command goes on."
@@ -133,27 +142,6 @@ def _plan(folder: Path, names: Sequence[str], minutes: float, images: ImageStore
             else ""
         )
     )
-
-
-def _trained(
-    place: Path,
-    say: Callable[[str], object],
-    pretrain: Callable[..., Any],
-    *,
-    data: ImageStore,
-    minutes: float,
-    **settings: Any,
-) -> None:
-    """A finished run in `place`: begun, gone on with, or there already; DataError where that saw other images."""
-    status = status_of(place)
-    if status is None:
-        pretrain(data=data, out=place, minutes=minutes, **settings)
-    elif status != "finished":
-        pretrain(data=data, out=place, resume=True, **settings)
-    elif read_description(place)["data"]["fingerprint"] != data.fingerprint:
-        raise DataError(f"The run in {place} was trained on other images than these: choose another --out.")
-    else:
-        say("trained already")
 
 
 def _measured(place: Path, store: ImageStore, bar: Callable[[int, int], None], **asked: Any) -> None:

@@ -74,7 +74,9 @@ def exhibit(name: str, store: ImageStore, folder: Path | None, size: int | None,
     except UsageError as error:
         picture, note = b"", f"No picture of this method: {error}"
     words = method_in_words(name)
-    return Exhibit(Path(name).stem, words[0].upper() + words[1:], kind.paper, kind.explained, picture, note)
+    return Exhibit(
+        catalog.short_name(name), words[0].upper() + words[1:], kind.paper, kind.explained, picture, note
+    )
 
 
 def _note(kind: type[Method], store: ImageStore, folder: Path | None) -> str:

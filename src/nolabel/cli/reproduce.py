@@ -1,6 +1,5 @@
 """`nolabel reproduce RECIPE DATA`: a published setting run again, and the published numbers beside it."""
 
-from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -69,18 +68,14 @@ def _carry_out(
     from nolabel import api
     from nolabel.evaluation._split import check_labels
     from nolabel.report.page import write_report
-    from nolabel.runs import EVALUATION, read_rows, status_of
+    from nolabel.runs import EVALUATION, read_rows
+    from nolabel.training.ensure import ensure
 
     check_labels(data, found.size, labels, seed)
-    status = status_of(folder)
-    if status == "finished":
+    new = ensure(api.pretrain, folder, found.method, data, encoder=found.encoder, seed=seed, length=length,
+                 size=found.size, options=found.options, recipe=found.recipe, labels=labels)  # fmt: skip
+    if not new:
         _screen.line(f"{folder} is trained already.")
-    else:
-        settings = {} if status else {"recipe": asdict(found.recipe), **length}
-        api.pretrain(
-            found.method, data, out=folder, encoder=found.encoder, size=found.size, seed=seed, labels=labels,
-            options=found.options, resume=status is not None, **settings,
-        )  # fmt: skip
     if not read_rows(folder / EVALUATION):
         api.evaluate(folder, data, protocols=found.protocols, baselines=("random",), labels=labels, seed=seed)
     _screen.line(f"The report is {write_report(folder)}.")

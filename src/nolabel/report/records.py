@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from nolabel.catalog import short_name
 from nolabel.report._text import SPACE, interval, listed, number, percent
 from nolabel.runs import EVALUATION, METRICS, read_description, read_rows
 
@@ -244,7 +245,7 @@ def pooled(records: Sequence[Record], data: str) -> list[tuple[Row, ...]]:
 
 def method_in_words(method: str) -> str:
     """`context_prediction` -> context prediction; `simclr` -> SimCLR; a path is its file's name."""
-    return {"simclr": "SimCLR"}.get(method, Path(method).stem.replace("_", " "))
+    return {"simclr": "SimCLR"}.get(method, short_name(method).replace("_", " "))
 
 
 def subject_in_words(subject: str) -> str:

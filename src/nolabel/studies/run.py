@@ -9,6 +9,7 @@ from typing import Any
 from nolabel.api import evaluate, pretrain
 from nolabel.runs import EVALUATION, read_rows, status_of, write_rows
 from nolabel.studies.composition import OPERATIONS
+from nolabel.training.ensure import ensure
 
 HEADS = ("none", "linear", "mlp2")
 """section 4.2, figure 8: no head, a linear one, the paper's"""
@@ -87,11 +88,8 @@ def train(
     labels: Path | None,
     say: Callable[[str], None],
 ) -> None:
-    """Begin or end the run of `cell` in `folder`; nothing where it is finished. Raises as `pretrain`."""
-    status = status_of(folder)
-    if status == "finished":
-        return
-    begun = status is not None
-    say(f"{cell.name}: training for {minutes:g} min ...")
-    pretrain(cell.method, data, out=folder, options=None if begun else cell.options, encoder=encoder, seed=seed,
-             labels=labels, minutes=None if begun else minutes, resume=begun, progress=False)  # fmt: skip
+    """Begin or end the run of `cell` in `folder`; nothing where it is finished. Raises as `ensure`."""
+    if status_of(folder) != "finished":
+        say(f"{cell.name}: training for {minutes:g} min ...")
+    ensure(pretrain, folder, cell.method, data, encoder=encoder, seed=seed, length={"minutes": minutes},
+           options=cell.options, labels=labels, progress=False)  # fmt: skip

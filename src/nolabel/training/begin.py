@@ -138,7 +138,7 @@ def _new_folder(request: Request) -> Run:
     inside = None if isinstance(request.data, ImageStore) else request.data
     source = request.data.source if isinstance(request.data, ImageStore) else str(request.data)
     name = "-".join(
-        (Path(request.asked["method"]).stem, request.asked["encoder"], Path(source).stem or "images")
+        (catalog.short_name(request.asked["method"]), request.asked["encoder"], Path(source).stem or "images")
     )
     return Run.create(request.out, name=name.replace(":", "-").replace("/", "-"), source=inside)
 
