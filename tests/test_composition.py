@@ -10,6 +10,7 @@ import torch
 
 from cli_helpers import Say
 from nolabel.data.batch import ImageBatch
+from nolabel.data.store import ImageStore
 from nolabel.encoders.base import build
 from nolabel.evaluation.base import Result, row_of
 from nolabel.methods.base import DataInfo
@@ -70,7 +71,8 @@ def test_the_study_goes_on_where_it_was_stopped_and_keeps_n_and_intervals(
         out.mkdir(parents=True, exist_ok=True)
         about = {
             "format": FORMAT, "status": "interrupted" if stopped else "finished", "method": method, "recipe": {},
-            "encoder": "resnet10", "seed": 0, "budget": {"asked": {"minutes": 0.01}}, "data": {"source": data},
+            "encoder": "resnet10", "seed": 0, "budget": {"asked": {"minutes": 0.01}},
+            "data": {"opened_at": 32, "fingerprint": ImageStore.open(data, size=32).fingerprint},
             "options": dict(zip(("first", "second"), out.name.split("-"), strict=True)),
         }  # fmt: skip
         (out / DESCRIPTION).write_text(json.dumps(about))

@@ -1,6 +1,7 @@
 """A run that a command of many needs: begun, gone on with, there already, or refused where it is another."""
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,8 @@ import pytest
 
 from cli_helpers import Say, one_line
 from nolabel import catalog
-from nolabel.errors import UsageError
+from nolabel.data.store import ImageStore
+from nolabel.errors import DataError, UsageError
 from nolabel.methods.base import Recipe
 from nolabel.methods.rotation import RotationOptions
 from nolabel.runs import DESCRIPTION, FORMAT
@@ -18,7 +20,7 @@ from nolabel.training.ensure import ensure
 
 RECIPE = Recipe(batch_size=64, lr=0.1)
 ASKED: dict[str, Any] = {
-    "method": "rotation", "data": "images.zip", "encoder": "resnet10", "seed": 1, "length": {"minutes": 1.0},
+    "method": "rotation", "encoder": "resnet10", "seed": 1, "length": {"minutes": 1.0},
     "size": 32, "options": RotationOptions(grey_p=0.5), "recipe": RECIPE,
 }  # fmt: skip
 
@@ -35,7 +37,8 @@ def ending(status: str, calls: list[dict[str, Any]]) -> Callable[..., None]:
             about = {
                 "format": FORMAT, "method": method, "encoder": settings["encoder"], "seed": settings["seed"],
                 "size": settings["size"], "budget": {"asked": {"minutes": settings["minutes"]}},
-                "data": {"source": f"/elsewhere/{data}"}, "options": plain_values(settings["options"]),
+                "data": {"opened_at": 32, "fingerprint": ImageStore.open(data, size=32).fingerprint},
+                "options": plain_values(settings["options"]),
                 "recipe": settings["recipe"] | {"batch_size": 8},
             }  # fmt: skip
         (out / DESCRIPTION).write_text(json.dumps(about | {"status": status}))
@@ -43,15 +46,18 @@ def ending(status: str, calls: list[dict[str, Any]]) -> Callable[..., None]:
     return pretrain
 
 
-def test_a_run_is_begun_with_everything_gone_on_with_without_and_then_left_alone(tmp_path: Path) -> None:
+def test_a_run_is_begun_with_everything_gone_on_with_without_and_then_left_alone(
+    small_images: Path, tmp_path: Path
+) -> None:
     calls: list[dict[str, Any]] = []
-    assert ensure(ending("interrupted", calls), tmp_path / "run", **ASKED)
-    assert ensure(ending("finished", calls), tmp_path / "run", **ASKED)
-    assert not ensure(ending("finished", calls), tmp_path / "run", **ASKED)
+    asked = ASKED | {"data": str(small_images)}
+    assert ensure(ending("interrupted", calls), tmp_path / "run", **asked)
+    assert ensure(ending("finished", calls), tmp_path / "run", **asked)
+    assert not ensure(ending("finished", calls), tmp_path / "run", **asked)
     first, second = calls
     assert not first["resume"]
     assert first["minutes"] == 1.0
-    assert second == {"encoder": "resnet10", "seed": 1, "size": 32, "resume": True}
+    assert second == {"encoder": "resnet10", "seed": 1, "size": 32, "resume": True, "labels": None}
 
 
 @pytest.mark.parametrize("status", ["finished", "interrupted"])
@@ -64,17 +70,26 @@ def test_a_run_is_begun_with_everything_gone_on_with_without_and_then_left_alone
         ({"length": {"steps": 5}}, "steps None, not 5"),
         ({"size": 96}, "size 32, not 96"),
         ({"encoder": "nin"}, "encoder resnet10, not nin"),
-        ({"data": "a/others.zip"}, "images images.zip, not others.zip"),
         ({"options": RotationOptions()}, "grey p 0.5, not 0.0"),
         ({"recipe": Recipe(batch_size=64, lr=0.2)}, "lr 0.1, not 0.2"),
     ],
 )
 def test_a_run_of_other_settings_is_refused(
-    tmp_path: Path, status: str, other: dict[str, Any], named: str
+    small_images: Path, tmp_path: Path, status: str, other: dict[str, Any], named: str
 ) -> None:
-    ensure(ending(status, []), tmp_path / "run", **ASKED)
+    asked = ASKED | {"data": str(small_images)}
+    ensure(ending(status, []), tmp_path / "run", **asked)
     with pytest.raises(UsageError, match=f"{named}: choose another --out"):
-        ensure(ending(status, []), tmp_path / "run", **ASKED | other)
+        ensure(ending(status, []), tmp_path / "run", **asked | other)
+
+
+def test_a_run_that_ended_on_other_images_is_refused(small_images: Path, tmp_path: Path) -> None:
+    ensure(ending("finished", []), tmp_path / "run", **ASKED, data=str(small_images))
+    others = tmp_path / small_images.name
+    shutil.copytree(small_images, others)
+    next(others.rglob("*.png")).unlink()
+    with pytest.raises(DataError, match="trained on other images than these"):
+        ensure(ending("finished", []), tmp_path / "run", **ASKED, data=str(others))
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,18 @@
 """The gallery: the command to its end, exhibits in the order of their papers, wide pictures that scroll on a phone."""
 
-import dataclasses
+import json
 from pathlib import Path
 
 import pytest
-import torch
 
-from cli_helpers import Say
+from cli_helpers import Say, one_line, write_images
 from nolabel import catalog
-from nolabel.cli.gallery import _note
+from nolabel.cli.gallery import _note, parts
 from nolabel.data.store import ImageStore
+from nolabel.evaluation._split import hold_back
 from nolabel.methods.base import Method
 from nolabel.report.gallery import WIDE, Exhibit, write_gallery
+from nolabel.runs import DESCRIPTION, FORMAT
 
 
 def exhibit(title: str, paper: str, width: float) -> Exhibit:
@@ -71,18 +72,39 @@ def test_the_command_draws_every_method_and_the_answers_of_runs(
 
 
 @pytest.mark.parametrize(
-    ("name", "splits", "told"),
+    ("name", "apart", "told"),
     [
         ("rotation", True, "images it was not trained on"),
         ("rotation", False, "images that it may have been trained on"),
         ("exemplar", True, "new copies of its seeds"),
     ],
 )
-def test_the_note_says_what_a_run_is_asked_about(name: str, splits: bool, told: str) -> None:
-    images = torch.zeros(12, 3, 8, 8, dtype=torch.uint8)
-    store = ImageStore.of(images)
-    if splits:
-        store = dataclasses.replace(store, split_names=("train", "test"), splits=torch.arange(12) % 2)
+def test_the_note_says_what_a_run_is_asked_about(name: str, apart: bool, told: str) -> None:
     kind = catalog.load("methods", name, Method)
-    assert told in _note(kind, store, Path("run"))
-    assert _note(kind, store, None) == "The task, drawn from your images."
+    assert told in _note(kind, apart, Path("run"))
+    assert _note(kind, apart, None) == "The task, drawn from your images."
+
+
+def test_a_run_is_asked_about_the_images_that_it_held_out(tmp_path: Path) -> None:
+    data = write_images(tmp_path / "images") / "train"
+    store = ImageStore.open(data, size=32)
+    divided = hold_back(store, 3)
+    held = {"source": str(data), "opened_at": 32, "labels": None, "divided": divided.divided}
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / DESCRIPTION).write_text(json.dumps({"format": FORMAT, "seed": 3, "data": held}))
+    assert parts(str(data), store, None, 0)[1] is None
+    train, held_out = parts(str(data), store, run, 0)
+    assert held_out is not None
+    assert set(held_out.paths) == {store.paths[i] for i in divided.splits.nonzero().flatten().tolist()}
+    assert not {*held_out.paths} & {*train.paths}
+
+
+def test_two_runs_of_one_method_are_refused(small_images: Path, tmp_path: Path, say: Say) -> None:
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / DESCRIPTION).write_text(json.dumps({"format": FORMAT, "method": "rotation"}))
+    words = ("--runs", tmp_path / "a", tmp_path / "b", "--out", tmp_path / "gallery.html")
+    code, _, err = say("gallery", small_images, *words)
+    assert code == 2
+    one_line(err, "are both runs of rotation")

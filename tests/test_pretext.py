@@ -12,9 +12,11 @@ from cli_helpers import Say, write_images
 from nolabel import catalog, pretext
 from nolabel.api import pretrain
 from nolabel.data.store import ImageStore
+from nolabel.errors import DataError
+from nolabel.evaluation._split import divided_as
 from nolabel.methods.base import Method
 from nolabel.pretext import Solved, colourful, judge, solved, turns_of_thumbnails
-from nolabel.runs import Run
+from nolabel.runs import Run, read_description
 
 LEVEL = Solved(0.25, 0.25, 256, "accuracy")
 """of thumbnails that tell no turn"""
@@ -123,11 +125,40 @@ def test_thumbnails_tell_a_turn_where_it_is_bright_above() -> None:
     assert turns_of_thumbnails(ImageStore.of(torch.full((20, 3, 16, 16), 9, dtype=torch.uint8))).score == 0.25
 
 
+def one_step(*words: Any, minutes: float, **named: Any) -> Run:
+    return pretrain(*words, steps=1, precision="32-true", channels_last=False, compile=False, **named)
+
+
+@pytest.mark.slow
+def test_images_without_a_test_split_or_labels_are_checked_on_a_fifth_that_is_held_back(
+    tmp_path: Path, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pretext, "pretrain", one_step)
+    written = write_images(tmp_path / "images")
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for number, file in enumerate(sorted(written.rglob("*.png"))):
+        file.rename(flat / f"{number}.png")
+    words = ("check-pretext", "rotation", flat, "--out", tmp_path / "check")
+    code, told, err = say(*words)
+    assert code == 0, err
+    assert "held-out images" in told
+    run = read_description(tmp_path / "check" / "default")
+    assert run["data"]["trained_on"] == 22
+    assert run["data"]["divided"] == "a random 20% held out for the test with seed 0"
+    store = divided_as(ImageStore.open(flat, size=32), run["data"]["divided"], 0)
+    assert store.fingerprint == run["data"]["fingerprint"]
+
+
+def test_too_few_images_to_hold_any_back_are_refused_before_training(tmp_path: Path) -> None:
+    few = ImageStore.of(torch.zeros(4, 3, 8, 8, dtype=torch.uint8))
+    with pytest.raises(DataError, match="4 images, too few to hold any back"):
+        pretext.check("rotation", few, out=tmp_path / "check", minutes=1)
+    assert not (tmp_path / "check").exists()
+
+
 @pytest.mark.slow
 def test_the_command_on_grey_images(tmp_path: Path, say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
-    def one_step(*words: Any, minutes: float, **named: Any) -> Run:
-        return pretrain(*words, steps=1, precision="32-true", channels_last=False, compile=False, **named)
-
     monkeypatch.setattr(pretext, "pretrain", one_step)
     folder = write_images(tmp_path / "images")
     for file in folder.rglob("*.png"):

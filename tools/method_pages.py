@@ -160,7 +160,7 @@ def picture(figure: "Figure") -> bytes:
 
 def draw_all(data: str, runs: list[Path]) -> None:
     """Write a picture for each method, drawn from the images at `data`, with the answers of `runs`."""
-    from nolabel.cli.gallery import draw
+    from nolabel.cli.gallery import draw, parts
     from nolabel.data.store import ImageStore
     from nolabel.runs import read_description
 
@@ -168,7 +168,9 @@ def draw_all(data: str, runs: list[Path]) -> None:
     store = ImageStore.open(data, size=96)
     PICTURES.mkdir(parents=True, exist_ok=True)
     for name in catalog.names("methods"):
-        (PICTURES / f"{name}.png").write_bytes(picture(draw(name, store, trained.get(name), None, 0)))
+        run = trained.get(name)
+        figure = draw(name, *parts(data, store, run, 0), run, None, 0)
+        (PICTURES / f"{name}.png").write_bytes(picture(figure))
 
 
 def main(words: list[str]) -> None:

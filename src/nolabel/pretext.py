@@ -13,11 +13,14 @@ from nolabel import catalog
 from nolabel.api import pretrain
 from nolabel.data.store import ImageStore
 from nolabel.errors import DataError, UsageError
+from nolabel.evaluation._split import hold_back
 from nolabel.methods.base import Method
 from nolabel.report.records import method_in_words
 from nolabel.runs import Run
 from nolabel.seeds import generator
+from nolabel.training.begin import open_images
 from nolabel.training.restore import load_method
+from nolabel.training.work import training_images
 from nolabel.views import plain
 
 GREY = 0.01
@@ -88,7 +91,7 @@ def check(
 
     Raises:
         UsageError: an unknown method, or a folder in use.
-        DataError: no images, or too few to hold any back.
+        DataError: fewer than five images.
     """
     kind = catalog.load("methods", method, Method)
     arms: dict[str, dict[str, Any]] = {"default": {}}
@@ -96,17 +99,19 @@ def check(
         arms["defended"] = kind.defended
     elif kind.undefended:
         arms["undefended"] = kind.undefended
+    store = data if isinstance(data, ImageStore) else open_images(data, size, labels)[0]
+    if training_images(store, seed)[1] is None:
+        store = hold_back(store, seed)
     runs: list[Run] = []
     for name, options in arms.items():
         say(f"Training {method_in_words(method)} {_in_words(options) or 'as it is'} ...")
-        run = pretrain(method, data, options=options, encoder=encoder, size=size, seed=seed, labels=labels,
+        run = pretrain(method, store, options=options, encoder=encoder, size=size, seed=seed, labels=labels,
                        minutes=minutes / len(arms), out=out / name)  # fmt: skip
         runs.append(run)
-    side = runs[0].info["data"]["opened_at"]
-    store = (data if isinstance(data, ImageStore) else ImageStore.open(data, size=side)).split("train")
     found = [solved(run) for run in runs]
     other = found[1] if len(found) > 1 else None
-    colour, upright = colourful(store), turns_of_thumbnails(store)
+    train = store.split("train")
+    colour, upright = colourful(train), turns_of_thumbnails(train)
     return Check(found[0], other, colour, upright, tuple(judge(method, found[0], other, colour, upright)))
 
 

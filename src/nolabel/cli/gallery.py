@@ -11,11 +11,12 @@ from nolabel.cli import _screen
 from nolabel.data.store import ImageStore
 from nolabel.encoders._initial import IMAGES, initial_encoder
 from nolabel.errors import UsageError
+from nolabel.evaluation._split import divided_as
 from nolabel.methods.base import DataInfo, Method
 from nolabel.report import figures
 from nolabel.report.gallery import Exhibit, write_gallery
 from nolabel.report.records import method_in_words
-from nolabel.runs import read_description
+from nolabel.runs import opened_at, read_description
 from nolabel.seeds import generator
 from nolabel.training.begin import LARGEST_DEFAULT_SIZE, default_size
 from nolabel.training.restore import load_method
@@ -51,12 +52,15 @@ def gallery(
     """Draw every method's task from your own images, on one page."""
     if not out.parent.is_dir() or out.is_dir():
         raise UsageError(f"--out {out} must be a file in a folder that exists.")
-    trained = {read_description(folder)["method"]: folder for folder in runs}
+    trained = _of_methods(runs)
     with _screen.counting("Reading images") as progress:
         store = ImageStore.open(data, size=size or LARGEST_DEFAULT_SIZE, progress=progress)
     _screen.line(store.describe())
     names = list(dict.fromkeys([*catalog.names("methods"), *trained]))
-    exhibits = [exhibit(name, store, trained.get(name), size, seed) for name in names]
+    exhibits = [
+        exhibit(name, *parts(data, store, trained.get(name), seed), trained.get(name), size, seed)
+        for name in names
+    ]
     subtitle = (
         "How an encoder can learn from images that nobody has labelled: each method hides something of an image, and "
         "the network has to find it. What it must understand to do so is what it learns."
@@ -65,12 +69,43 @@ def gallery(
     _screen.line(f"Look at {page}: open it in a browser.")
 
 
-def exhibit(name: str, store: ImageStore, folder: Path | None, size: int | None, seed: int) -> Exhibit:
+def _of_methods(runs: tuple[Path, ...]) -> dict[str, Path]:
+    """Method -> its run. UsageError where two runs are of one method."""
+    found: dict[str, Path] = {}
+    for folder in runs:
+        method = read_description(folder)["method"]
+        other = found.setdefault(method, folder)
+        if other != folder:
+            raise UsageError(
+                f"{other} and {folder} are both runs of {method}, and the gallery has one picture of a method: "
+                f"name one of them."
+            )
+    return found
+
+
+def parts(
+    data: str, store: ImageStore, folder: Path | None, seed: int
+) -> tuple[ImageStore, ImageStore | None]:
+    """(images to train on, images held out or None): of the run in `folder`, as it divided and stored them."""
+    if folder is None:
+        return training_images(store, seed)
+    info = read_description(folder)
+    held = info["data"]
+    labels = Path(held["labels"]) if held["labels"] else None
+    if (side := opened_at(folder, data)) is not None:
+        store = ImageStore.open(data, size=side, labels=labels)
+    divided = held.get("divided") if Path(held["source"]).name == Path(data).name else None
+    return training_images(divided_as(store, divided, info["seed"]), info["seed"])
+
+
+def exhibit(
+    name: str, train: ImageStore, held_out: ImageStore | None, folder: Path | None, size: int | None, seed: int
+) -> Exhibit:  # fmt: skip
     """One method's picture: of the trained run in `folder`, else of the task alone."""
     kind = catalog.load("methods", name, Method)
     try:
-        picture = figures.svg_bytes(draw(name, store, folder, size, seed))
-        note = _note(kind, store, folder)
+        picture = figures.svg_bytes(draw(name, train, held_out, folder, size, seed))
+        note = _note(kind, held_out is not None, folder)
     except UsageError as error:
         picture, note = b"", f"No picture of this method: {error}"
     words = method_in_words(name)
@@ -79,23 +114,22 @@ def exhibit(name: str, store: ImageStore, folder: Path | None, size: int | None,
     )
 
 
-def _note(kind: type[Method], store: ImageStore, folder: Path | None) -> str:
-    """What a picture shows."""
+def _note(kind: type[Method], apart: bool, folder: Path | None) -> str:
+    """What a picture shows; `apart`: the images were held out."""
     if folder is None:
         return "The task, drawn from your images."
-    apart = training_images(store, 0)[1] is not None
     images = "images it was not trained on" if apart else "images that it may have been trained on"
     return f"What the run in {folder} answers on {kind.unseen or images}."
 
 
-def draw(name: str, store: ImageStore, folder: Path | None, size: int | None, seed: int) -> "Figure":
+def draw(
+    name: str, train: ImageStore, held_out: ImageStore | None, folder: Path | None, size: int | None, seed: int
+) -> "Figure":  # fmt: skip
     """The panel of one method over a few images, with the answers of the run in `folder` where there is one.
 
     Raises:
         UsageError: the method cannot be drawn from these images.
     """
-    split_by = read_description(folder)["seed"] if folder else seed
-    train, held_out = training_images(store, split_by)
     shown = train if held_out is None else held_out
     kind = catalog.load("methods", name, Method)
     method = load_method(folder) if folder else _untrained(kind, train, size or default_size(train), seed)

@@ -73,15 +73,45 @@ def hold_out(store: ImageStore, seed: int) -> ImageStore:
     division = divide(store, seed)
     if "test" in store.split_names:
         return store
+    return _with_test(store, division.test, _held_out_in_words(seed))
+
+
+def hold_back(store: ImageStore, seed: int) -> ImageStore:
+    """`store` with a random fifth as its test split, whatever its labels: for tasks that need none.
+
+    Raises:
+        DataError: fewer than five images.
+    """
+    if len(store) < 1 / TEST_SHARE:
+        raise DataError(
+            f"{store.source} has {len(store)} images, too few to hold any back: give more of them."
+        )
+    return _with_test(store, any_fifth(len(store), seed).nonzero()[:, 0], any_fifth_in_words(seed))
+
+
+def divided_as(store: ImageStore, divided: str | None, seed: int) -> ImageStore:
+    """`store` as a run divided it: `divided` is what its `run.json` says of that. Errors as `hold_out`."""
+    if not divided:
+        return store
+    return (hold_back if divided == any_fifth_in_words(seed) else hold_out)(store, seed)
+
+
+def _with_test(store: ImageStore, test: Tensor, text: str) -> ImageStore:
     splits = torch.zeros(len(store), dtype=torch.int64)
-    splits[division.test] = 1
-    chosen = hashlib.sha256(
-        f"{store.fingerprint} without a test of".encode() + division.test.numpy().tobytes()
-    )
+    splits[test] = 1
+    chosen = hashlib.sha256(f"{store.fingerprint} without a test of".encode() + test.numpy().tobytes())
     return replace(
-        store, splits=splits, split_names=("train", "test"), divided=_held_out_in_words(seed),
-        fingerprint=chosen.hexdigest(), entry=None,
+        store, splits=splits, split_names=("train", "test"), divided=text, fingerprint=chosen.hexdigest(), entry=None
     )  # fmt: skip
+
+
+def any_fifth(n: int, seed: int) -> Tensor:
+    """Bool (n,): a random fifth of n images."""
+    return held_out(torch.zeros(n, dtype=torch.int64), TEST_SHARE, generator(seed, "evaluate", "test"))
+
+
+def any_fifth_in_words(seed: int) -> str:
+    return f"a random {TEST_SHARE:.0%} held out for the test with seed {seed}"
 
 
 def _held_out_in_words(seed: int) -> str:

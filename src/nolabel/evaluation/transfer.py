@@ -19,7 +19,7 @@ from torch import Tensor
 from nolabel.data.store import ImageStore
 from nolabel.errors import DataError
 from nolabel.evaluation._logistic import Problem, minimise, standardise, sweep
-from nolabel.evaluation._split import TEST_SHARE, Division, divide, held_out
+from nolabel.evaluation._split import Division, any_fifth, any_fifth_in_words, divide
 from nolabel.evaluation.base import Features, Result
 from nolabel.evaluation.linear import (
     ROUGH,
@@ -229,9 +229,7 @@ def divided(target: Target, seed: int) -> Division:
     if "test" in store.split_names:
         held, text = store.splits == store.split_names.index("test"), "train and test as the data have them"
     else:
-        same = torch.zeros(len(store), dtype=torch.int64)
-        held = held_out(same, TEST_SHARE, generator(seed, "evaluate", "test"))
-        text = f"a random {TEST_SHARE:.0%} held out for the test with seed {seed}"
+        held, text = any_fifth(len(store), seed), any_fifth_in_words(seed)
     return Division((~held).nonzero()[:, 0], held.nonzero()[:, 0], text)
 
 
