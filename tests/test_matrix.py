@@ -46,6 +46,11 @@ def test_the_page_lists_every_method_encoder_and_size() -> None:
                 written(method, encoder, size)
 
 
+def test_the_page_lists_the_papers_own_nets() -> None:
+    assert (ROOT / "docs" / "matrix.md").read_text().endswith(matrix.papers())
+    assert "| `jigsaw-paper` | jigsaw | `alexnet_jigsaw` |" in matrix.papers()
+
+
 def test_what_cannot_be_trained_is_refused_with_the_reason() -> None:
     reason = matrix.refusal("simclr", "timm:inception_v3", 32)
     assert reason is not None

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 import torch.nn.functional as F
 
-from nolabel import catalog
+from nolabel import catalog, recipes
 from nolabel.data.store import ImageStore
 from nolabel.errors import NolabelError
 from nolabel.seeds import generator
@@ -90,7 +90,25 @@ def page(answers: dict[tuple[str, str, int], str | None]) -> str:
         parts.append("\n".join(lines) + "\n")
     if reasons:
         parts.append("## Reasons\n\n" + "\n".join(f"{i}. {reason}" for reason, i in reasons.items()) + "\n")
-    return "\n".join(parts)
+    return "\n".join([*parts, papers()])
+
+
+def papers() -> str:
+    """The part of the page on the papers' own nets: the recipes that no minutes limit."""
+    found = {name: recipes.find(name) for name in recipes.names()}
+    rows = [
+        f"| `{name}` | {one.method.replace('_', ' ')} | `{one.encoder}` | {one.size} px |"
+        for name, one in found.items()
+        if "minutes" not in one.length
+    ]
+    return "\n".join([
+        "## Each paper's own net at the paper's size\n",
+        "A training step of each is taken in `tests/test_recipes.py`; the options are the paper's. These nets are made "
+        "for their task: other methods may refuse them, with the reason.\n",
+        "| recipe | method | encoder | images |",
+        "| --- | --- | --- | --- |",
+        *rows,
+    ]) + "\n"  # fmt: skip
 
 
 def every() -> dict[tuple[str, str, int], str | None]:

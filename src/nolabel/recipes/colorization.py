@@ -15,7 +15,7 @@ Settings: command; length; hardware; result (by tools/method_pages.py).
 from nolabel.methods.colorization import PAPER_IMAGENET, Colorization
 from nolabel.recipes import CALTECH, IMAGENET, Reproduction, scaled
 
-_BESIDE = ("Colorization PASCAL", "Split-brain linear")
+_BESIDE = ("Colorization Table 1", "Colorization PASCAL", "Split-brain linear")
 PAPER = Reproduction(
     method="colorization", encoder="colorization_net", size=176, dataset=IMAGENET, length={"epochs": 14},
     options=PAPER_IMAGENET[0], recipe=PAPER_IMAGENET[1], protocols=("linear",), beside=_BESIDE,

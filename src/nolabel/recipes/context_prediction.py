@@ -17,7 +17,10 @@ Settings: command; length; hardware; result (by tools/method_pages.py).
 from nolabel.methods.context_prediction import PAPER_IMAGENET, ContextPrediction
 from nolabel.recipes import CALTECH, IMAGENET, Reproduction, scaled
 
-_BESIDE = ("Context Prediction detection", "Context Prediction normals", "Split-brain linear")
+_BESIDE = (
+    "Context Prediction task", "Context Prediction discovery", "Context Prediction detection",
+    "Context Prediction normals", "Split-brain linear", "Revisiting",
+)  # fmt: skip
 PAPER = Reproduction(
     method="context_prediction", encoder="alexnet_context", size=387, dataset=IMAGENET, length={"epochs": 80},
     options=PAPER_IMAGENET[0], recipe=PAPER_IMAGENET[1], protocols=("linear", "discovery"), beside=_BESIDE,

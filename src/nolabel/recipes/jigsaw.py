@@ -15,7 +15,7 @@ Settings: command; length; hardware; result (by tools/method_pages.py).
 from nolabel.methods.jigsaw import PAPER_IMAGENET, Jigsaw
 from nolabel.recipes import CALTECH, IMAGENET, Reproduction, scaled
 
-_BESIDE = ("Jigsaw ImageNet", "Jigsaw PASCAL", "Split-brain linear")
+_BESIDE = ("Jigsaw ImageNet", "Jigsaw PASCAL", "Split-brain linear", "Revisiting")
 PAPER = Reproduction(
     method="jigsaw", encoder="alexnet_jigsaw", size=255, dataset=IMAGENET, length={"steps": 350_000},
     options=PAPER_IMAGENET[0], recipe=PAPER_IMAGENET[1], protocols=("linear",), beside=_BESIDE,
