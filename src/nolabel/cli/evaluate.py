@@ -13,6 +13,7 @@ from nolabel.data.store import ImageStore
 from nolabel.encoders._io import image_size, load_encoder
 from nolabel.evaluation import baselines as known
 from nolabel.evaluation._features import MOST_VALUES, VALUES
+from nolabel.evaluation._grey import greyed
 from nolabel.evaluation.base import Protocol, Result
 from nolabel.evaluation.run import PROTOCOLS, evaluate_encoder, subject_of, write_results
 from nolabel.report._text import in_words, listed, number, p_value, signed
@@ -55,6 +56,9 @@ def evaluate(
     baselines: Annotated[tuple[str, ...], LISTED, Parameter(help=known.HELP)] = known.DEFAULT,
     size: Annotated[int | None, Parameter(help="side in pixels; the encoder's own")] = None,
     labels: Annotated[Path | None, Parameter(help="CSV with the header path,label")] = None,
+    grey: Annotated[
+        bool, Parameter(negative=(), help="take the colour out of the images; rows of their own")
+    ] = False,
     seed: Annotated[int, Parameter(help="of the validation part and of random baselines")] = 0,
     workers: Annotated[int, Parameter(help="processes that read the images; 0: one per core")] = 0,
 ) -> None:
@@ -75,6 +79,7 @@ def evaluate(
     with _screen.counting("Reading images") as progress:
         store = ImageStore.open(data, size=side, labels=labels, workers=workers, progress=progress)
     _screen.line(store.describe())
+    store = greyed(store) if grey else store
     measure(encoder, store, protocols=measured, baselines=baselines, size=size, values=values, seed=seed)
     if (encoder / DESCRIPTION).is_file():
         _screen.line(f"The report is {write_report(encoder)}.")
