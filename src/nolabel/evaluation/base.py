@@ -173,6 +173,8 @@ class Protocol(ABC):
     """seeds of a baseline that it is measured on; 0: its results hold their own baselines"""
 
     def __init__(self, options: Any) -> None:
+    protocol: ClassVar[str]
+    """what its results are called, where `owns` says nothing else"""
         self.options = checked(options)
 
     def changed(self) -> dict[str, Any]:
@@ -183,6 +185,11 @@ class Protocol(ABC):
 
     @abstractmethod
     def run(self, subject: Features, seed: int) -> list[Result]:
+    def owns(self, name: str) -> bool:
+        """Whether results called `name` are its own: its name, alone or before a stage (`linear@stage2`)."""
+        head, _, rest = name.partition("@")
+        return head == self.protocol and not rest[:1].isdigit()
+
         """Measure `subject`, whose `network` is there where `needs` is "encoder"."""
 
 

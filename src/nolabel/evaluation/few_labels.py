@@ -81,6 +81,11 @@ class FewLabels(Protocol):
             rows += over_seeds(tuned)
         return rows
 
+    def owns(self, name: str) -> bool:
+        """Probes and fine-tuning with a number of labels: `linear@1%`, `finetune@4`."""
+        head, _, amount = name.partition("@")
+        return head in ("linear", "finetune") and amount[:1].isdigit()
+
     def amounts(self, subject: Features) -> dict[str, int]:
         """Name -> number of labels, such as {"1%": 500, "4": 40}."""
         options, classes = self.options, _few.classes_shown(subject)

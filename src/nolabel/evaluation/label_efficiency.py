@@ -111,6 +111,10 @@ class LabelEfficiency(Protocol):
         return {k: _few.labels_of_each(subject, k) for k in sorted(each)}
 
     def _probed(self, subject: Features, sizes: dict[int, int], seed: int) -> Curve:
+    def owns(self, name: str) -> bool:
+        """Its points, which a number follows: `label_efficiency@4`."""
+        return name.partition("@")[0] == self.protocol
+
         orders = [_few.round_robin(subject, seed, draw) for draw in range(self.options.draws)]
         probed = [_few.probes(subject, order, list(sizes.values()), seed) for order in orders]
         found = {}
