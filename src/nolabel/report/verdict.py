@@ -221,7 +221,10 @@ def otherwise_trained(rows: Sequence[Row], main: Row) -> list[str]:
             who = f"{name[0].upper()}{name[1:]}, which learnt from other images, reach"
         elif row.subject.startswith(SUPERVISED) and row.protocol in (main.protocol, "supervised"):
             reader = f" and read by {READERS[row.protocol]}" if row.protocol in READERS else ""
-            who = f"The same network, trained from scratch with all the labels instead{reader}, reaches"
+            steps = f" ({count(row.setting['steps'])} steps)" if "steps" in row.setting else ""
+            who = (
+                f"The same network, trained from scratch with all the labels instead{steps}{reader}, reaches"
+            )
         else:
             continue
         gain = gain_over(rows, main, row)
