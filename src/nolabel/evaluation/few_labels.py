@@ -121,4 +121,4 @@ class FewLabels(Protocol):
     def _setting(subject: Features, rows: Tensor, draws: int) -> dict[str, Any]:
         counts = subject.labels[rows].unique(return_counts=True)[1]
         each = [int(counts.min()), int(counts.max())]
-        return {"labels": len(rows), "labels_a_class": each, "draws": draws}
+        return {"labels": len(rows), "labels_a_class": each} | _few.drawn(draws)

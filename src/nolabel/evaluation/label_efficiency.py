@@ -119,7 +119,9 @@ class LabelEfficiency(Protocol):
         probed = [_few.probes(subject, order, list(sizes.values()), seed) for order in orders]
         found = {}
         for at, (each, size) in enumerate(sizes.items()):
-            setting = {"labels": size, "draws": len(orders), "trained": "a linear probe on frozen features"}
+            setting = {"labels": size, "trained": "a linear probe on frozen features"} | _few.drawn(
+                len(orders)
+            )
             name = f"{self.protocol}@{each}"
             found[each] = over_seeds(
                 [heads.results(subject, name, of[at].scores, seed, of[at].chosen(), setting) for of in probed]
@@ -153,7 +155,7 @@ class LabelEfficiency(Protocol):
         settings = [Setting(lr, options.weight_decay) for lr in options.lr]
         choice = heads.choose(few, start, settings, replace(plan, steps=options.choice_steps), seed)
         model = heads.train_classifier(few, start(), few.train, choice.setting, plan, seed)
-        setting = {"labels": len(few.train), "draws": options.supervised_draws, "steps": plan.steps}
+        setting = {"labels": len(few.train), "steps": plan.steps} | _few.drawn(options.supervised_draws)
         setting |= {"trained": "the whole net from scratch", "batch_size": plan.batch_size}
         setting |= {"choice_steps": options.choice_steps}
         scores = heads.predict(model, few, few.test)
