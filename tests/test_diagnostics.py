@@ -195,6 +195,25 @@ def test_an_encoder_adds_measures_of_views_and_stages(monkeypatch: pytest.Monkey
     assert again == found
 
 
+@pytest.mark.parametrize(
+    ("n", "left_out"),
+    [
+        (1, set(diagnostics.LEAST)),
+        (2, {"participation_ratio", "alpha_req", "lidar", "cka"}),
+        (3, {"cka"}),
+        (4, set()),
+    ],
+)
+def test_what_too_few_images_define_is_left_out(n: int, left_out: set[str]) -> None:
+    store = ImageStore.of([smooth_images(4, (12, 12)).image(b) for b in range(4)])
+    none = torch.zeros(0, dtype=torch.int64)
+    subject = extract(TinyNet(width=6), store, Division(none, torch.arange(n), "all"), name="tiny")
+    rows = diagnostics.Diagnostics(diagnostics.DiagnosticsOptions()).run(subject, seed=0)
+    assert {row.metric.partition("_stage")[0] for row in rows} == set(diagnostics.LEAST) - left_out
+    assert all(math.isfinite(row.value) for row in rows)
+    assert all(row.setting["verdict"].startswith(f"Too few images ({n}) to say") for row in rows)
+
+
 def test_a_collapse_is_dated_by_the_run_s_own_health() -> None:
     def row(step: int, spread: float, rank: float = 9.0) -> dict[str, float]:
         return {"step": step, "loss": 1.0, "feature_std": spread, "rankme": rank}

@@ -94,6 +94,15 @@ def test_each_baseline_is_compared_on_the_same_images(results: list[Result]) -> 
         assert "McNemar" in row.setting["test"]
 
 
+@pytest.mark.parametrize("held", [1, 2, 3])
+def test_a_handful_of_test_images_is_evaluated(encoder: Encoder, held: int) -> None:
+    store = store_of(10)
+    few = replace(store, splits=(torch.arange(10) >= 10 - held).long())
+    found = evaluate_encoder(encoder, few, name="simclr")
+    assert {"linear", "knn"} <= {row.protocol for row in found}
+    assert all(np.isfinite(row.value) and row.n == held for row in found)
+
+
 def test_a_difference_has_the_exact_p() -> None:
     truth = np.zeros(20, int)
     mine, other = np.zeros(20, int), np.zeros(20, int)

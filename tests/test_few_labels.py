@@ -248,6 +248,17 @@ def test_labels_saved_are_covered_with_noise_of_images_and_of_draws() -> None:
     assert narrow / 150 < 0.9  # images alone do not tell how far other draws lie
 
 
+def test_the_starts_of_the_other_net_are_in_the_interval() -> None:
+    own, middle, sizes = hits([0.5])[0], [0.2, 0.5, 0.8], [10, 100, 1000]
+    alike = np.repeat(hits(middle), 3, axis=1)
+    apart = np.concatenate([hits([share + other for share in middle]) for other in (-0.05, 0, 0.05)], 1)
+    narrow, wide = (saved(own, 100, curve, sizes, 0, starts=3) for curve in (alike, apart))
+    assert narrow == saved(own, 100, alike[:, :1], sizes, 0)
+    assert narrow.value == pytest.approx(wide.value, abs=5)
+    assert None not in (narrow.low, narrow.high, wide.low, wide.high)
+    assert wide.high - wide.low > 3 * (narrow.high - narrow.low)  # type: ignore[operator]
+
+
 def test_beyond_the_curve_there_is_a_bound() -> None:
     curve = hits([0.3, 0.5])
     above = saved(hits([0.9])[0], 10, curve, [10, 100], 0)
@@ -280,7 +291,14 @@ def test_three_curves_and_the_labels_saved() -> None:
         for each in (1, 5)
     ]
     of = [r for r in rows if r.metric == "labels_saved"]
-    assert [(r.setting["draws"], r.setting["draws_of_the_other"]) for r in of] == [(2, 2)] * 2 + [(2, 1)] * 2
+    assert [[r.setting[f"{what}_of_the_other"] for what in ("draws", "starts")] for r in of] == [
+        *([2, 3], [2, 3]),
+        *([1, 1], [1, 1]),
+    ]
+    assert {r.setting["draws"] for r in of} == {2}
+    assert [r.seeds for r in rows if r.subject.startswith("random:") and r.metric == "top1"] == [
+        (0, 1, 2)
+    ] * 2
     tried = [r for r in rows if r.subject.startswith("supervised:") and r.metric == "top1"]
     assert [len(r.chosen["settings"]) for r in tried] == [
         0,

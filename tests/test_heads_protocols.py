@@ -282,3 +282,13 @@ def test_the_supervised_baseline_is_measured_where_features_are(
     }
     (difference,) = [r for r in found if r.metric == "top1_difference"]
     assert difference.setting["against"] == "supervised:resnet10"
+    (probed,) = [
+        r
+        for r in found
+        if (r.subject, r.metric) == ("supervised:resnet10", "top1") and r.protocol == "linear"
+    ]
+    told = {"steps": 4, "batch_size": 16, "augment": "crop", "choice_steps": 1}
+    assert {name: probed.setting[name] for name in told} == told
+    assert len(probed.setting["settings"]) == 6
+    assert probed.setting["lr"] > 0
+    assert probed.setting["weight_decay"] > 0

@@ -8,10 +8,11 @@ import torch
 
 from nolabel.data import cache as cache_files
 from nolabel.encoders.base import Encoder, build
-from nolabel.evaluation import _kept, baselines, run
+from nolabel.evaluation import _kept, baselines, label_efficiency, run
 from nolabel.evaluation._split import divide
 from nolabel.evaluation.base import Result
 from nolabel.evaluation.knn import KNN, KNNOptions
+from nolabel.evaluation.label_efficiency import LabelEfficiency, LabelEfficiencyOptions
 from nolabel.evaluation.linear import Linear, LinearOptions
 from test_features import store_of
 
@@ -59,6 +60,8 @@ def test_what_a_number_depends_on_is_in_its_name() -> None:
     now = _kept.Circumstances(net, store, divide(store, 0), 16, 4096, 0)
     knn, linear = KNN(KNNOptions()), Linear(LinearOptions())
     relabelled = replace(store, labels=store.labels.flip(0))
+    train, test = now.division.train, now.division.test
+    moved = replace(now.division, train=train[:-1], test=torch.cat([train[-1:], test]))
     others = (
         now.key("pixels", knn),
         now.key("random", linear),
@@ -72,13 +75,43 @@ def test_what_a_number_depends_on_is_in_its_name() -> None:
                 {"encoder": build("resnet18", 16)},
                 {"store": store_of(80)},
                 {"store": relabelled},
-                {"division": replace(now.division, test=now.division.test[1:])},
+                {"division": replace(now.division, test=test[1:])},
+                {"division": moved},
             )
         ),
     )
     assert len({now.key("random", knn), *others}) == 1 + len(others)
     same = replace(now, encoder=build("resnet18", 16))
     assert same.key("pixels", knn) == now.key("pixels", knn)
+
+
+def test_curves_that_an_encoder_s_weights_do_not_change_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    options = LabelEfficiencyOptions(per_class=(1, 4), draws=2, steps=2, choice_steps=1, batch_size=8)
+
+    def measured(seed: int) -> list[Result]:
+        found = run.evaluate_encoder(
+            encoder(seed),
+            store_of(60),
+            protocols=[LabelEfficiency(options)],
+            baselines=(),
+            values=512,
+            name="a",
+        )
+        return [r for r in found if r.subject.startswith(("random:", "supervised:"))]
+
+    first = measured(0)
+    random = [r for r in first if r.subject == "random:resnet10" and r.metric == "top1"]
+    assert {r.setting["pooling"] for r in random} == {"average, at most 512 values a stage"}
+    assert [r.seeds for r in random] == [(0, 1, 2)] * 2
+
+    def never(*words: object, **named: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(label_efficiency.heads, "train_classifier", never)
+    monkeypatch.setattr(label_efficiency, "random_features", never)
+    second = measured(1)
+    assert all(r.setting[_kept.FROM_CACHE] for r in second)
+    assert rows(second) == first
 
 
 def test_a_damaged_file_and_a_cache_that_cannot_be_written_do_no_harm(

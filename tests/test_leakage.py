@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+import nolabel
 from cli_helpers import picture, write_images
 from nolabel.data.store import ImageStore
 from nolabel.encoders._io import save_encoder
@@ -160,6 +161,52 @@ def test_evaluate_counts_test_images_among_training_and_pretraining_images(tmp_p
     assert tuple(training["without"]["knn"].values()) == pytest.approx((*wilson(right, 8), 8))
     ends = training["without"]["knn"]
     assert f"({100 * ends['low']:.1f} to {100 * ends['high']:.1f})" in training["sentence"]
+
+
+def test_pretraining_images_that_are_gone_are_told(tmp_path: Path) -> None:
+    evaluated, pretrained = write_images(tmp_path / "evaluated"), write_images(tmp_path / "other", first=500)
+    run = run_folder(tmp_path / "run", pretrained)
+    shutil.rmtree(pretrained)
+    store = ImageStore.open(evaluated, size=16)
+    results = evaluate_encoder(run, store, protocols=("knn",), baselines=())
+    (row,) = (row for row in results if row.metric == "in_pretraining")
+    said = row.setting["sentence"]
+    assert row.value == 1
+    assert said.startswith("The test images could not be compared with the pretraining images of ")
+    assert f"(There is no folder or file {pretrained}: " in said
+    assert said.endswith("put those images back where the run found them and evaluate again.")
+    (run / "run.json").write_text(json.dumps({"format": 1, "method": "rotation", "size": 16}))
+    results = evaluate_encoder(run, store, protocols=("knn",), baselines=())
+    (row,) = (row for row in results if row.metric == "in_pretraining")
+    assert "(its run.json names none)" in row.setting["sentence"]
+
+
+def test_the_encoder_s_file_of_a_run_is_checked_like_the_run(tmp_path: Path) -> None:
+    run = run_folder(tmp_path / "run", write_images(tmp_path / "other", first=500))
+    asked = {"protocols": ("knn",), "baselines": ()}
+    evaluated = str(write_images(tmp_path / "evaluated"))
+    found = nolabel.evaluate(run / "encoder.safetensors", evaluated, **asked)
+    assert {row.subject for row in found} == {"rotation"}
+    assert "in_pretraining" in {row.metric for row in found}
+    assert not (run / "evaluation.jsonl").exists()
+
+
+def test_the_same_two_sets_are_searched_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    searched: list[int] = []
+    find = leakage.find
+
+    def counted(test: ImageStore, other: ImageStore) -> leakage.Leakage:
+        searched.append(len(other))
+        return find(test, other)
+
+    monkeypatch.setattr(leakage, "find", counted)
+    pretrained = write_images(tmp_path / "other", first=500, train=7)
+    runs = [run_folder(tmp_path / name, pretrained) for name in ("one", "two")]
+    store = ImageStore.open(write_images(tmp_path / "evaluated", first=900), size=16)
+    first, second = (evaluate_encoder(run, store, protocols=("knn",), baselines=()) for run in runs)
+    assert searched == [20, 14]
+    assert [row.value for row in first if row.protocol == "leakage"] == [0, 0]
+    assert first == second
 
 
 def test_evaluate_says_that_all_test_images_were_pretrained_on(tmp_path: Path) -> None:

@@ -142,22 +142,27 @@ def evaluate(
     from nolabel.evaluation import baselines as known
     from nolabel.evaluation import run
 
-    subject = encoder if isinstance(encoder, Encoder) else load_encoder(encoder)
-    folder = Path(encoder) if not isinstance(encoder, Encoder) and Path(encoder).is_dir() else None
-    if isinstance(data, ImageStore):
-        store = data
-    else:
-        side = (folder and opened_at(folder, data)) or size
-        side = side or (image_size(folder, subject) if folder else subject.size)
-        store = ImageStore.open(data, size=side, labels=labels, workers=workers)
+    subject = encoder if isinstance(encoder, Encoder) else Path(encoder)
+    store = (
+        data
+        if isinstance(data, ImageStore)
+        else ImageStore.open(data, size=_side(subject, data, size), labels=labels, workers=workers)
+    )
     results = run.evaluate_encoder(
-        subject if folder is None else folder,
+        subject,
         store,
         protocols=run.PROTOCOLS if protocols is None else protocols,
         baselines=known.DEFAULT if baselines is None else baselines,
         size=size,
         seed=seed,
     )
-    if folder is not None:
-        run.write_results(folder, results)
+    if isinstance(subject, Path) and subject.is_dir():
+        run.write_results(subject, results)
     return results
+
+
+def _side(subject: Path | Encoder, data: str | Path, size: int | None) -> int:
+    """Side in pixels at which `data` is stored for the evaluation of `subject`."""
+    if isinstance(subject, Encoder):
+        return size or subject.size
+    return opened_at(subject, data) or size or image_size(subject, load_encoder(subject))

@@ -28,7 +28,7 @@ from nolabel.report.records import (
     protocol_in_words,
     subject_in_words,
 )
-from nolabel.report.verdict import judge
+from nolabel.report.verdict import ABSENT, judge
 from nolabel.runs import DESCRIPTION, opened_at
 
 LISTED = Parameter(
@@ -129,11 +129,11 @@ def show(results: Sequence[Result], subject: str) -> None:
         _screen.line(_choice(row))
     if shares:
         _screen.line()
-    paired = sorted(
-        (r for r in rows if r.metric.endswith(DIFFERENCE)), key=lambda r: protocols.index(r.protocol)
-    )
-    differences = [_difference(row) for row in paired]
-    _show(("protocol", f"points of {subject} over", "top-1", "95 % interval", "p"), differences, ("top-1",))
+    for metric, name in ACCURACIES.items():
+        paired = [row for row in rows if row.metric == metric + DIFFERENCE]
+        paired.sort(key=lambda row: protocols.index(row.protocol))
+        headings = ("protocol", f"points of {subject} over", name, "95 % interval", "p")
+        _show(headings, [_difference(row) for row in paired], (name,))
     for protocol in dict.fromkeys(row.protocol for row in rows if row.is_measure):
         _show_measures([row for row in rows if row.protocol == protocol and row.is_measure])
     diagnostics = [(row.metric, number(row.value)) for row in rows if row.protocol == LABEL_FREE]
@@ -180,8 +180,10 @@ def _choice(row: Row) -> str:
     """What was chosen on training images, and which images are which: one line."""
     told = {name: row.chosen[key] for key, name in CHOSEN.items() if row.chosen.get(key) is not None}
     chosen = ", ".join(f"{name} {in_words(value)}".strip() for name, value in told.items())
-    split = row.setting.get("split")
-    return f"{protocol_in_words(row.protocol)}: {'; '.join(filter(None, (chosen, split)))}."
+    absent = row.setting.get(ABSENT)
+    without = f"no test image of {listed(absent)}, left out of balanced" if absent else None
+    told = "; ".join(filter(None, (chosen, row.setting.get("split"), without)))
+    return f"{protocol_in_words(row.protocol)}: {told}."
 
 
 def _difference(row: Row) -> tuple[str, ...]:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from nolabel.evaluation.base import Features, Result
-from nolabel.evaluation.statistics import bootstrap_balanced, wilson
+from nolabel.evaluation.statistics import bootstrap_balanced, uneven, wilson
 from nolabel.seeds import derive
 
 MANY_CLASSES = 20
@@ -25,7 +25,8 @@ def results(
     """Top-1 and balanced accuracy, and top-5 where classes are many, from scores (n, C) of the test images.
 
     Top-1 and top-5 with Wilson's interval, balanced accuracy with a bootstrap within classes. Of equal scores
-    the class of lower index wins.
+    the class of lower index wins. The setting names classes that have no test image, which `balanced` leaves out, and
+    the sizes of uneven ones.
     """
     labels = subject.labels[subject.test].numpy()
     predicted = scores.argmax(1).cpu().numpy()
@@ -50,9 +51,19 @@ def results(
             n=n,
             seeds=subject.seeds,
             chosen=chosen,
-            setting=subject.setting | setting,
+            setting=subject.setting | setting | _classes(subject),
             per_class=per_class if metric == "balanced" else {},
             predictions=predicted if metric == "top1" else None,
         )
         for metric, interval in found.items()
     ]
+
+
+def _classes(subject: Features) -> dict[str, Any]:
+    """What must be known of the test classes to read an accuracy: nothing where they are even, and all there."""
+    trained, tested = (subject.labels[rows] for rows in (subject.train, subject.test))
+    absent = trained[~torch.isin(trained, tested)].unique().tolist()
+    sizes = uneven(tested.numpy())
+    told: dict[str, Any] = {"test_images_a_class": list(sizes)} if sizes else {}
+    names = [subject.class_names[c] for c in absent]
+    return told | ({"classes_without_test_images": names} if names else {})

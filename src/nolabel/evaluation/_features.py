@@ -81,7 +81,7 @@ def extract(
             "size": size,
             "pooling": f"average, at most {values:,} values a stage",
         },
-        network=Network(encoder, store, size, progress),
+        network=Network(encoder, store, size, values, progress),
     )
 
 

@@ -39,6 +39,12 @@ def ranks_in_class(labels: Tensor, random: torch.Generator) -> Tensor:
     return ranks
 
 
+def drawn(draws: int) -> dict[str, Any]:
+    """How often labels were drawn, for `Result.setting`; of a single draw also what that means."""
+    told = {"drawn": "one draw of labels, whose noise is in no interval"} if draws == 1 else {}
+    return {"draws": draws, **told}
+
+
 def classes_shown(subject: Features) -> int:
     """Number of classes among the training images."""
     return len(subject.labels[subject.train].unique())

@@ -1,8 +1,9 @@
 """Results of baselines, kept in the user's cache: the next encoder on the same images takes them from there.
 
-A file holds one baseline under one protocol: the rows of each seed, and the predicted class of each test image,
-which paired tests need. Its name is a digest of all that the numbers depend on: images, labels, split, sizes,
-the protocol's options, seed, device, and the program's own source, so that a changed protocol finds nothing.
+A file holds one baseline under one protocol: the rows of each seed (of a curve: of each point), and the predicted
+class of each test image, which paired tests need. Its name is a digest of all that the numbers depend on: images,
+labels, split, sizes, the protocol's options, seed, device, and the program's own source, so that a changed protocol
+finds nothing.
 """
 
 import contextlib
@@ -10,7 +11,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib.metadata import version
@@ -55,6 +56,7 @@ class Circumstances:
             net = [self.encoder.name, self.encoder.size, self.encoder.whitened]
         text = [
             *(baseline, net, str(self.encoder.mean.device.type), self.size, self.values, self.seed),
+            len(self.division.train),
             *(
                 type(measure).__module__,
                 repr(measure.options),
@@ -105,6 +107,15 @@ def load(path: Path | None) -> list[list[Result]] | None:
 def _result(row: dict[str, Any], predictions: np.ndarray | None) -> Result:
     result = result_of(row, predictions)
     return replace(result, setting=result.setting | {FROM_CACHE: True})
+
+
+def kept(path: Path | None, measured: Callable[[], Sequence[Sequence[Result]]]) -> list[list[Result]]:
+    """The results in the file; where there are none, `measured` gives them and they are kept."""
+    held = load(path)
+    if held is None:
+        held = [list(results) for results in measured()]
+        keep(path, held)
+    return held
 
 
 def keep(path: Path | None, of_seeds: Sequence[Sequence[Result]]) -> None:

@@ -8,13 +8,15 @@ import numpy as np
 from nolabel import runs
 from nolabel.data.store import ImageStore
 from nolabel.encoders.base import Encoder
-from nolabel.errors import NolabelError
+from nolabel.errors import DataError, NolabelError
 from nolabel.evaluation import leakage
 from nolabel.evaluation._split import Division, hold_out
 from nolabel.evaluation.base import Result
 from nolabel.evaluation.statistics import wilson
 
 PROTOCOL = "leakage"
+_FOUND: dict[tuple[str, str], leakage.Leakage] = {}
+"""what this process has found, by the fingerprints of both sets: several encoders are measured on the same images"""
 
 
 def check(
@@ -24,7 +26,8 @@ def check(
 
     `value` is the share of test images that the other set holds, identical or nearly so, `setting["sentence"]`
     what to say of it, `setting["without"]` the accuracies on the n test images that it does not hold, each with
-    Wilson's interval.
+    Wilson's interval. Pretraining images that cannot be read any more may hold all: `value` is 1, and the sentence
+    says why.
 
     Args:
         source: the encoder, or where it comes from.
@@ -32,9 +35,13 @@ def check(
     """
     test = store.subset(division.test)
     found = [_result("in_training", "training", test, store.subset(division.train), own)]
-    pretraining = None if isinstance(source, Encoder) else pretraining_images(Path(source), store)
-    if pretraining is not None:
-        found.append(_result("in_pretraining", "pretraining", test, pretraining, own))
+    try:
+        pretraining = None if isinstance(source, Encoder) else pretraining_images(Path(source), store)
+    except DataError as error:
+        found.append(("in_pretraining", 1.0, {"sentence": str(error), "compared": False}))
+    else:
+        if pretraining is not None:
+            found.append(_result("in_pretraining", "pretraining", test, pretraining, own))
     return [
         Result(
             subject, PROTOCOL, metric, value, None, None, len(test), setting={"data": store.source} | setting
@@ -44,7 +51,11 @@ def check(
 
 
 def pretraining_images(source: Path, store: ImageStore) -> ImageStore | None:
-    """The images that the run at `source` trained on; None: they are the training images of `store`, or not there."""
+    """The images that the run at `source` trained on; None: they are the training images of `store`, or it is no run.
+
+    Raises:
+        DataError: they are not where the run found them, or it does not say where that was.
+    """
     folder = source if source.is_dir() else source.parent
     if not (folder / runs.DESCRIPTION).is_file():
         return None
@@ -58,15 +69,20 @@ def pretraining_images(source: Path, store: ImageStore) -> ImageStore | None:
         labels = Path(about["labels"]) if divided and about["labels"] else None
         images = ImageStore.open(about["source"], size=about["opened_at"], labels=labels)
         images = hold_out(images, info["seed"]) if divided else images
-    except (NolabelError, KeyError):
-        return None
+    except (NolabelError, KeyError) as error:
+        reason = "its run.json names none" if isinstance(error, KeyError) else str(error).rstrip(".")
+        raise DataError(
+            f"The test images could not be compared with the pretraining images of {source} ({reason}), so the "
+            f"encoder may have seen them: put those images back where the run found them and evaluate again."
+        ) from None
     return images.split("train") if "train" in images.split_names else images
 
 
 def _result(
     metric: str, other: str, test: ImageStore, held: ImageStore, own: Sequence[Result]
 ) -> tuple[str, float, dict[str, object]]:
-    found = leakage.find(test, held)
+    pair = test.fingerprint, held.fingerprint
+    found = _FOUND[pair] = _FOUND.get(pair) or leakage.find(test, held)
     same = len(np.unique(found.pairs[found.identical, 0]))
     sentence = found.sentence("test", other)
     without: dict[str, dict[str, float]] = {}

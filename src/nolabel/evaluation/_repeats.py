@@ -10,11 +10,11 @@ from nolabel.evaluation.base import Result
 from nolabel.evaluation.statistics import (
     Interval,
     bootstrap_difference,
-    bootstrap_mean,
     mcnemar_of,
     mean_of_seeds,
     permutation,
     t_test,
+    uneven,
 )
 from nolabel.seeds import derive
 
@@ -74,7 +74,9 @@ def differences(
 ) -> list[Result]:
     """Top-1 of the encoder minus that of a baseline, on the same test images, for each protocol.
 
-    With a paired bootstrap interval and McNemar's exact p. Where both are means of several draws of labels, the
+    Where the test classes are `uneven`, the difference of the means over classes too (`balanced_difference`).
+    With a paired bootstrap interval and McNemar's exact p, of means over classes that of the paired permutation test.
+    Where both are means of several draws of labels, the
     interval joins the images' noise (an image counts by its share of right predictions) with that of the
     draws, each of which both subjects were given, and p is the larger one of the permutation test over the
     images and of Student's over the draws. Of a baseline with several seeds: their mean, and the largest of
@@ -85,7 +87,7 @@ def differences(
         of_seeds: for each seed the baseline's results.
         truth: int (n,), the labels of the test images.
     """
-    rows = []
+    rows, of_metric = [], {"top1": None} | ({"balanced": truth} if uneven(truth) else {})
     for mine in (result for result in own if result.metric == "top1" and result.predictions is not None):
         others = [
             r for results in of_seeds for r in results if (r.protocol, r.metric) == (mine.protocol, "top1")
@@ -93,35 +95,47 @@ def differences(
         if not others:
             continue
         draw = derive(seed, "evaluate", mine.protocol, "difference")
-        pairs = [_compare(mine.predictions == truth, r.predictions == truth, draw) for r in others]
-        interval = mean_of_seeds([difference for difference, _, _ in pairs], least=-1.0)
-        test = pairs[0][2] + (f", the largest p of {len(pairs)} seeds" if len(pairs) > 1 else "")
-        setting = {"against": others[0].subject, "p": max(p for _, p, _ in pairs), "test": test}
-        rows.append(
-            replace(
-                mine,
-                metric=f"{mine.metric}{DIFFERENCE}",
-                value=interval.value,
-                low=interval.low,
-                high=interval.high,
-                setting={"data": mine.setting.get("data")} | setting,
-                chosen={},
-                predictions=None,
+        for metric, labels in of_metric.items():
+            pairs = [
+                _compare(mine.predictions == truth, r.predictions == truth, draw, labels) for r in others
+            ]
+            interval = mean_of_seeds([difference for difference, _, _ in pairs], least=-1.0)
+            test = pairs[0][2] + (f", the largest p of {len(pairs)} seeds" if len(pairs) > 1 else "")
+            setting = {"against": others[0].subject, "p": max(p for _, p, _ in pairs), "test": test}
+            rows.append(
+                replace(
+                    mine,
+                    metric=metric + DIFFERENCE,
+                    value=interval.value,
+                    low=interval.low,
+                    high=interval.high,
+                    setting={"data": mine.setting.get("data")} | setting,
+                    chosen={},
+                    predictions=None,
+                )
             )
-        )
     return rows
 
 
-def _compare(mine: np.ndarray, other: np.ndarray, seed: int) -> tuple[Interval, float, str]:
-    """Difference with interval, p, and the name of the test, from hits (n,) or (draws, n)."""
+def _compare(
+    mine: np.ndarray, other: np.ndarray, seed: int, labels: np.ndarray | None
+) -> tuple[Interval, float, str]:
+    """Difference with interval, p, and the name of the test, from hits (n,) or (draws, n).
+
+    Of the shares of all images, or with `labels` (n,) of the means over classes.
+    """
     if mine.ndim == other.ndim == 1:
-        return bootstrap_difference(mine, other, seed), mcnemar_of(mine, other), "exact McNemar"
+        interval = bootstrap_difference(mine, other, seed, labels)
+        if labels is None:
+            return interval, mcnemar_of(mine, other), "exact McNemar"
+        return interval, permutation(mine, other, seed, labels), "paired permutation"
     shared = min(len(np.atleast_2d(mine)), len(np.atleast_2d(other)))
     difference = np.atleast_2d(mine)[:shared].astype(float) - np.atleast_2d(other)[:shared]
-    of_images, of_draws = difference.mean(0), difference.mean(1)
-    value, low, high = bootstrap_mean(of_images, seed)
+    of_images, of_draws = difference.mean(0), difference @ _weights(difference.shape[1], labels)
+    nothing = np.zeros_like(of_images)
+    value, low, high = bootstrap_difference(of_images, nothing, seed, labels)
     joint = mean_of_seeds([Interval(d, d + low - value, d + high - value) for d in of_draws], least=-1.0)
-    p = permutation(of_images, np.zeros_like(of_images), seed)
+    p = permutation(of_images, nothing, seed, labels)
     if shared == 1:
         return joint, p, "paired permutation"
     return (
@@ -129,3 +143,11 @@ def _compare(mine: np.ndarray, other: np.ndarray, seed: int) -> tuple[Interval, 
         max(p, t_test(of_draws)),
         f"paired permutation of images, t over {shared} draws: the larger p",
     )
+
+
+def _weights(n: int, labels: np.ndarray | None) -> np.ndarray:
+    """(n,), of each image in the mean, or in the mean over classes; they add up to 1."""
+    if labels is None:
+        return np.full(n, 1 / n)
+    counts = np.bincount(labels)
+    return 1 / (counts[labels] * np.count_nonzero(counts))

@@ -35,6 +35,8 @@ class Network:
     """on the encoder's device where it fits; positions are those of `Features.train` and `Features.test`"""
     size: int
     """side in pixels at which images are read"""
+    values: int
+    """at most so many values a stage"""
     progress: Progress
 
 
@@ -171,6 +173,8 @@ class Protocol(ABC):
     """"encoder": it reads `Features.network`, and is left out for subjects without one (raw pixels)"""
     baseline_seeds: ClassVar[int] = 3
     """seeds of a baseline that it is measured on; 0: its results hold their own baselines"""
+    protocol: ClassVar[str]
+    """what its results are called, where `owns` says nothing else"""
 
     def __init__(self, options: Any) -> None:
         self.options = checked(options)
@@ -180,6 +184,11 @@ class Protocol(ABC):
         held, default = self.options, self.Options()
         pairs = {one.name: getattr(held, one.name) for one in fields(held)}
         return {name: value for name, value in pairs.items() if value != getattr(default, name)}
+
+    def owns(self, name: str) -> bool:
+        """Whether results called `name` are its own: its name, alone or before a stage (`linear@stage2`)."""
+        head, _, rest = name.partition("@")
+        return head == self.protocol and not rest[:1].isdigit()
 
     @abstractmethod
     def run(self, subject: Features, seed: int) -> list[Result]:

@@ -100,7 +100,7 @@ def features(
         found = extract(
             trained, store, division, name=subject.name, size=size, values=values, progress=progress
         )
-        yield replace(found, seeds=subject.seeds, network=None)
+        yield replace(found, seeds=subject.seeds, network=None, setting=subject.setting | found.setting)
     else:
         patches = _patches.fit(
             store.subset(division.train), generator(seed, "evaluate", "patches"), progress=progress

@@ -13,10 +13,10 @@ from nolabel.encoders._io import image_size, load_encoder
 from nolabel.evaluation._features import POOLED, VALUES, extract, silent
 from nolabel.evaluation._repeats import differences
 from nolabel.evaluation._split import divide
-from nolabel.evaluation.base import Progress, Protocol, Result, result_of
-from nolabel.evaluation.diagnostics import COMPARED, cka
-from nolabel.evaluation.run import evaluate_encoder, subject_of, write_results
-from nolabel.runs import EVALUATION, read_rows, write_atomically
+from nolabel.evaluation.base import Progress, Protocol, Result, in_place, result_of, row_of
+from nolabel.evaluation.diagnostics import COMPARED, LEAST, cka
+from nolabel.evaluation.run import evaluate_encoder, protocol_of, subject_of, write_results
+from nolabel.runs import EVALUATION, read_rows, write_atomically, write_rows
 
 PREDICTIONS = "predictions.npz"
 """int (n,) for each protocol with a top-1: what the run's encoder says of each test image"""
@@ -37,7 +37,8 @@ def measure(
     """Evaluate the run in `folder` under the protocols that it has not been measured under beside these baselines.
 
     Predictions are kept for paired tests. A protocol with other options, or features with other `values`, is
-    another measurement, which takes the place of the one before. Errors as `evaluate_encoder`.
+    another measurement: nothing of the one before stays, neither rows of baselines nor predictions. With the same
+    options, baselines join those that it was measured beside. Errors as `evaluate_encoder`.
     """
     path = folder / MEASURED
     done: dict[str, list[str]] = json.loads(path.read_text()) if path.is_file() else {}
@@ -47,24 +48,39 @@ def measure(
     }
     if not todo:
         return
+    beside = sorted({*baselines, *(one for key in todo for one in done.get(key, ()))})
     results = evaluate_encoder(
         folder,
         store,
         protocols=list(todo.values()),
-        baselines=baselines,
+        baselines=beside,
         values=values,
         seed=seed,
         progress=progress,
     )
-    write_results(folder, results)
+    _replace(folder, [protocol_of(one) for one in todo.values()], store.source, results)
+    names = {key.partition(" ")[0] for key in todo}
+    done = {key: held for key, held in done.items() if key.partition(" ")[0] not in names}
+    write_atomically(path, json.dumps(done | dict.fromkeys(todo, beside), indent=2) + "\n")
+
+
+def _replace(folder: Path, protocols: Sequence[Protocol], data: str, results: Sequence[Result]) -> None:
+    """Write `results` and their predictions in the place of all that the run has of these protocols on `data`."""
+
+    def stale(name: str) -> bool:
+        return any(one.owns(name) for one in protocols)
+
+    rows = [
+        row
+        for row in read_rows(folder / EVALUATION)
+        if row["setting"].get("data") != data or not stale(row["protocol"])
+    ]
+    write_rows(folder / EVALUATION, in_place(rows, [row_of(result) for result in results]))
+    kept = {name: said for name, said in _predictions(folder).items() if not stale(name)}
     own = {r.protocol: r.predictions for r in _top1(results, subject_of(folder)) if r.predictions is not None}
     held = io.BytesIO()
-    np.savez(held, **{**_predictions(folder), **own})  # type: ignore[arg-type]
+    np.savez(held, **kept, **own)  # type: ignore[arg-type]
     write_atomically(folder / PREDICTIONS, held.getvalue())
-    beside = {key: sorted({*baselines, *done.get(key, ())}) for key in todo}
-    names = {key.partition(" ")[0] for key in todo}
-    done = {key: held for key, held in done.items() if key.partition(" ")[0] not in names} | beside
-    write_atomically(path, json.dumps(done, indent=2) + "\n")
 
 
 def _key(protocol: str | Protocol, values: int) -> str:
@@ -104,9 +120,12 @@ def liken(folders: Sequence[Path], store: ImageStore, seed: int) -> None:
     """Write into every run how alike its features are to every other's: linear CKA (Kornblith et al. 2019).
 
     Of the pooled vectors of at most 1,000 test images; 1 for features that are equal up to a turn and a scale.
+    Nothing where the test images are too few for it.
     """
     held = divide(store, seed)
     images = held.test[:: -(-len(held.test) // COMPARED)]
+    if len(images) < LEAST["cka"]:
+        return
     vectors = {}
     for folder in folders:
         encoder = load_encoder(folder)

@@ -8,7 +8,7 @@ one data set; RankMe of encoders of different widths does not compare.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
@@ -35,6 +35,20 @@ LOW_STD, LOW_RANK = 0.05, 2.0
 """spread and RankMe below which features are called collapsing, those of training's own watch (ours)"""
 REDUNDANT_RANK = 0.1
 """share of the largest possible RankMe below which features are called redundant (ours)"""
+JUDGED = 10
+"""images from which on features are called anything: of fewer the effective rank is low by itself (ours)"""
+LEAST = {
+    "feature_std": 2,
+    "rankme": 2,
+    "participation_ratio": 3,
+    "alpha_req": 3,
+    "uniformity": 2,
+    "alignment": 2,
+    "view_recall": 2,
+    "lidar": 3,
+    "cka": 4,
+}
+"""images that a measure, or its interval, needs: of fewer it is undefined or the same whatever the features"""
 
 
 @dataclass(frozen=True)
@@ -71,7 +85,7 @@ class Diagnostics(Protocol):
     protocol: ClassVar[str] = "diagnostics"
 
     def run(self, subject: Features, seed: int) -> list[Result]:
-        """One row a measure on the test images, `setting["verdict"]` the sentence.
+        """One row a measure that the test images are enough for (`LEAST`), `setting["verdict"]` the sentence.
 
         Means over images have an interval over them, the views as they are. Spread, ranks, spectra and CKA, which a
         resample distorts by its repeated images, have none, and `setting["interval"]` says so.
@@ -82,13 +96,14 @@ class Diagnostics(Protocol):
         z = subject.stage(stage, images).float()
         draw = derive(seed, "evaluate", self.protocol, "bootstrap")
         spread, rank = feature_std(z), rankme(z)
-        found = {
-            "feature_std": Measured(spread, len(z)),
-            "rankme": Measured(rank, len(z)),
-            "participation_ratio": Measured(participation_ratio(z), len(z)),
-            "alpha_req": Measured(alpha_req(covariance_spectrum(z)), len(z)),
-            "uniformity": Measured(bootstrap_mean(uniformity_of_each(z), draw), len(z)),
-        }
+        found = _defined(
+            len(z),
+            feature_std=lambda: Measured(spread, len(z)),
+            rankme=lambda: Measured(rank, len(z)),
+            participation_ratio=lambda: Measured(participation_ratio(z), len(z)),
+            alpha_req=lambda: Measured(alpha_req(covariance_spectrum(z)), len(z)),
+            uniformity=lambda: Measured(bootstrap_mean(uniformity_of_each(z), draw), len(z)),
+        )
         if len(subject.values) > 1:
             found |= self._likeness(subject, stage, images[:COMPARED])
         if subject.network is not None:
@@ -102,7 +117,9 @@ class Diagnostics(Protocol):
 
     @staticmethod
     def _likeness(subject: Features, stage: str, images: Tensor) -> dict[str, Measured]:
-        """CKA of every other stage with `stage`, on the same images."""
+        """CKA of every other stage with `stage`, on the same images; nothing where they are too few."""
+        if len(images) < LEAST["cka"]:
+            return {}
         stages = subject.compute(tuple(subject.values), images)
         z = stages.pop(stage)
         return {f"cka_{name}": Measured(cka(x.to(z.device), z), len(z)) for name, x in stages.items()}
@@ -115,11 +132,19 @@ class Diagnostics(Protocol):
         draw = derive(seed, "evaluate", self.protocol, "views", "bootstrap")
         n, pair = len(z), {"stage": POOLED, "views": 2}
         distances, recall = _distances(first, second), view_recall(first, second)
-        return {
-            "alignment": Measured(bootstrap_mean(distances.numpy(force=True), draw), n, pair),
-            "view_recall": Measured(wilson(recall * n, n), n, pair | {"interval": "Wilson's, an image once"}),
-            "lidar": Measured(lidar(z), n, pair | {"views": self.options.views, "delta": WITHIN}),
-        }
+        once = pair | {"interval": "Wilson's, an image once"}
+        several = pair | {"views": self.options.views, "delta": WITHIN}
+        return _defined(
+            n,
+            alignment=lambda: Measured(bootstrap_mean(distances.numpy(force=True), draw), n, pair),
+            view_recall=lambda: Measured(wilson(recall * n, n), n, once),
+            lidar=lambda: Measured(lidar(z), n, several),
+        )
+
+
+def _defined(n: int, **measures: Callable[[], Measured]) -> dict[str, Measured]:
+    """Those of the measures that n images are enough for."""
+    return {name: measure() for name, measure in measures.items() if n >= LEAST[name]}
 
 
 def _result(
@@ -275,7 +300,7 @@ def view_recall(z: Tensor, other: Tensor) -> float:
 def cka(x: Tensor, y: Tensor, debiased: bool = True) -> float:
     """Linear centred kernel alignment of x (n, p) and y (n, q): 1 where one is a rotation of the other, scaled.
 
-    Independent features give 0 when debiased (Song et al. 2012, needs n > 3), and about √(pq)/n otherwise.
+    Independent features give 0 when debiased (Song et al. 2012; n > 3, see `LEAST`), and about √(pq)/n otherwise.
     0 where one of them is constant.
     """
     x, y = x.double() - x.double().mean(0), y.double() - y.double().mean(0)
@@ -331,12 +356,14 @@ def dated(results: Sequence[Result], metrics: Sequence[Mapping[str, Any]]) -> li
 
 
 def verdict(spread: float, rank: float, n: int, d: int) -> str:
-    """One sentence: healthy, collapsing or redundant, by fixed thresholds of this project.
+    """One sentence: healthy, collapsing, redundant, or too few images, by fixed thresholds of this project.
 
     Args:
         spread: `feature_std`.
         rank: RankMe of n features of d values.
     """
+    if n < JUDGED:
+        return f"Too few images ({n}) to say whether the features collapsed: give {JUDGED} or more."
     share = rank / min(n, d)
     numbers = f"spread {spread:.2f} of an isotropic cloud's, effective rank {rank:.0f} of {min(n, d)}"
     if spread < LOW_STD or rank < LOW_RANK:

@@ -81,6 +81,11 @@ class FewLabels(Protocol):
             rows += over_seeds(tuned)
         return rows
 
+    def owns(self, name: str) -> bool:
+        """Probes and fine-tuning with a number of labels: `linear@1%`, `finetune@4`."""
+        head, _, amount = name.partition("@")
+        return head in ("linear", "finetune") and amount[:1].isdigit()
+
     def amounts(self, subject: Features) -> dict[str, int]:
         """Name -> number of labels, such as {"1%": 500, "4": 40}."""
         options, classes = self.options, _few.classes_shown(subject)
@@ -116,4 +121,4 @@ class FewLabels(Protocol):
     def _setting(subject: Features, rows: Tensor, draws: int) -> dict[str, Any]:
         counts = subject.labels[rows].unique(return_counts=True)[1]
         each = [int(counts.min()), int(counts.max())]
-        return {"labels": len(rows), "labels_a_class": each, "draws": draws}
+        return {"labels": len(rows), "labels_a_class": each} | _few.drawn(draws)

@@ -8,14 +8,14 @@ curves share, and over the draws of the labels; a curve that ends below, or begi
 row says so. Rows are called `label_efficiency@4`: four labels a class.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, NamedTuple
 
 import numpy as np
 
 from nolabel.encoders.base import Encoder
-from nolabel.evaluation import _few
+from nolabel.evaluation import _few, _kept
 from nolabel.evaluation import _head_training as heads
 from nolabel.evaluation._head_training import Plan, Setting
 from nolabel.evaluation._ranges import COUNT, NOT_NEGATIVE, POSITIVE, hold
@@ -23,7 +23,7 @@ from nolabel.evaluation._repeats import over_seeds
 from nolabel.evaluation._split import Division
 from nolabel.evaluation._untrained import untrained
 from nolabel.evaluation.base import Features, Protocol, Result
-from nolabel.evaluation.baselines import random_features
+from nolabel.evaluation.baselines import RANDOM_SEEDS, random_features
 from nolabel.evaluation.supervised import SCRATCH
 from nolabel.seeds import derive
 
@@ -85,20 +85,35 @@ class LabelEfficiency(Protocol):
     def run(self, subject: Features, seed: int) -> list[Result]:
         """Accuracies of three subjects at each number of labels, and `labels_saved` against two of them.
 
+        Random weights are probed in three starts. They, and training from scratch, do not depend on the weights of
+        `subject`, so the cache keeps them for other encoders.
+
         Raises:
             DataError: more labels a class than a class has images, or features that are not finite.
             RunError: the training diverged.
         """
         network, sizes = heads.network_of(subject), self.sizes(subject)
         division = Division(subject.train, subject.test, subject.setting["split"])
-        random = random_features(network.encoder, network.store, division, size=network.size, seed=seed)
+        now = _kept.Circumstances(
+            network.encoder, network.store, division, network.size, network.values, seed
+        )
+
+        def beside(baseline: str, measured: Callable[[], Curve]) -> Curve:
+            points = _kept.kept(now.path(baseline, self), lambda: list(measured().values()))
+            return dict(zip(sizes, points, strict=True))
+
         own = self._probed(subject, sizes, seed)
-        others = [self._probed(random, sizes, seed), self._supervised(subject, sizes, seed)]
-        rows = [row for curve in (own, *others) for point in curve.values() for row in point]
+        random = beside("random", lambda: self._random(now, sizes))
+        scratch = beside("supervised", lambda: self._supervised(subject, sizes, seed))
+        rows = [row for curve in (own, random, scratch) for point in curve.values() for row in point]
         truth = subject.labels[subject.test].numpy()
-        for other in others:
-            rows += self._saved(own, other, sizes, truth, seed)
+        for other, starts in ((random, RANDOM_SEEDS), (scratch, 1)):
+            rows += self._saved(own, other, starts, sizes, truth, seed)
         return rows
+
+    def owns(self, name: str) -> bool:
+        """Its points, which a number follows: `label_efficiency@4`."""
+        return name.partition("@")[0] == self.protocol
 
     def sizes(self, subject: Features) -> dict[int, int]:
         """Labels a class -> labels in all, smallest first."""
@@ -115,12 +130,33 @@ class LabelEfficiency(Protocol):
         probed = [_few.probes(subject, order, list(sizes.values()), seed) for order in orders]
         found = {}
         for at, (each, size) in enumerate(sizes.items()):
-            setting = {"labels": size, "draws": len(orders), "trained": "a linear probe on frozen features"}
+            setting = {"labels": size, "trained": "a linear probe on frozen features"} | _few.drawn(
+                len(orders)
+            )
             name = f"{self.protocol}@{each}"
             found[each] = over_seeds(
                 [heads.results(subject, name, of[at].scores, seed, of[at].chosen(), setting) for of in probed]
             )
         return found
+
+    def _random(self, now: _kept.Circumstances, sizes: dict[int, int]) -> Curve:
+        """The probe on random features, the mean over three starts; predictions are (starts · draws, n)."""
+        curves = [
+            self._probed(
+                random_features(
+                    now.encoder,
+                    now.store,
+                    now.division,
+                    size=now.size,
+                    values=now.values,
+                    seed=now.seed + start,
+                ),
+                sizes,
+                now.seed,
+            )
+            for start in range(RANDOM_SEEDS)
+        ]
+        return {each: over_seeds([curve[each] for curve in curves]) for each in sizes}
 
     def _supervised(self, subject: Features, sizes: dict[int, int], seed: int) -> Curve:
         draws = range(self.options.supervised_draws)
@@ -149,24 +185,26 @@ class LabelEfficiency(Protocol):
         settings = [Setting(lr, options.weight_decay) for lr in options.lr]
         choice = heads.choose(few, start, settings, replace(plan, steps=options.choice_steps), seed)
         model = heads.train_classifier(few, start(), few.train, choice.setting, plan, seed)
-        setting = {"labels": len(few.train), "draws": options.supervised_draws, "steps": plan.steps}
+        setting = {"labels": len(few.train), "steps": plan.steps} | _few.drawn(options.supervised_draws)
         setting |= {"trained": "the whole net from scratch", "batch_size": plan.batch_size}
         setting |= {"choice_steps": options.choice_steps}
         scores = heads.predict(model, few, few.test)
         return heads.results(few, name, scores, seed, choice.described(), setting)
 
     def _saved(
-        self, own: Curve, other: Curve, sizes: dict[int, int], truth: np.ndarray, seed: int
+        self, own: Curve, other: Curve, starts: int, sizes: dict[int, int], truth: np.ndarray, seed: int
     ) -> list[Result]:
+        """Labels saved against `other`, whose predictions are those of each draw for every one of `starts`."""
         against = next(iter(other.values()))[0].subject
         curve = np.stack([_hits(point[0], truth) for point in other.values()])
         draw = derive(seed, "evaluate", self.protocol, against)
         rows = []
         for each, size in sizes.items():
             point = own[each][0]
-            found = saved(_hits(point, truth), size, curve, list(sizes.values()), draw)
+            found = saved(_hits(point, truth), size, curve, list(sizes.values()), draw, starts)
             setting = {"against": against, "labels": size, "range": found.text}
-            setting |= {"draws": len(_hits(point, truth)), "draws_of_the_other": curve.shape[1]}
+            setting |= {"draws": len(_hits(point, truth)), "draws_of_the_other": curve.shape[1] // starts}
+            setting |= {"starts_of_the_other": starts}
             rows.append(
                 replace(
                     point,
@@ -191,21 +229,27 @@ class Saved(NamedTuple):
     text: str
 
 
-def saved(own: np.ndarray, size: int, curve: np.ndarray, sizes: Sequence[int], seed: int) -> Saved:
+def saved(
+    own: np.ndarray, size: int, curve: np.ndarray, sizes: Sequence[int], seed: int, starts: int = 1
+) -> Saved:
     """Labels that a curve needs for the accuracy of `own`, minus `size`.
 
     The interval: test images are resampled, and draws weighed at random (`_draw_weights`), those of `own` and of a
-    curve with as many draws alike, because they are the same labelled images.
+    curve with as many draws alike, because they are the same labelled images. Starts of the curve's net are weighed
+    at random too.
 
     Args:
         own: (draws, n), 1 where a test image is predicted right with `size` labels.
-        curve: (points, draws, n), the same for the curve, at `sizes` labels (ascending).
+        curve: (points, starts · draws, n), the same for the curve, at `sizes` labels (ascending): all draws of one
+            start, then of the next.
     """
     n, (least, most) = own.shape[1], (sizes[0], sizes[-1])
     random = np.random.default_rng(seed)
     weights = random.multinomial(n, np.full(n, 1 / n), RESAMPLES).astype(np.float32) / n
     of_own = _draw_weights(len(own), random)
-    of_curve = of_own if curve.shape[1] == len(own) else _draw_weights(curve.shape[1], random)
+    draws = curve.shape[1] // starts
+    of_draws = of_own if draws == len(own) else _draw_weights(draws, random)
+    of_curve = (_draw_weights(starts, random)[:, :, None] * of_draws[:, None]).reshape(RESAMPLES, -1)
     accuracies = (of_own * (weights @ own.T)).sum(1)
     points = np.stack([(of_curve * (weights @ point.T)).sum(1) for point in curve], 1)
     drawn = [needed(accuracy, at, sizes) for accuracy, at in zip(accuracies, points, strict=True)]

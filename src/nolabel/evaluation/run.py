@@ -179,13 +179,18 @@ def _everything(store: ImageStore) -> Division:
 
 def _measures(protocols: Sequence[str | Protocol], labelled: bool) -> list[Protocol]:
     """The protocols, those given by name with their defaults; without labels, those that need none."""
-    asked = [_protocol(one) for one in protocols]
+    asked = [protocol_of(one) for one in protocols]
     if labelled:
         return asked
-    return [one for one in asked if not one.labelled] or [_protocol(name) for name in UNLABELLED]
+    return [one for one in asked if not one.labelled] or [protocol_of(name) for name in UNLABELLED]
 
 
-def _protocol(one: str | Protocol) -> Protocol:
+def protocol_of(one: str | Protocol) -> Protocol:
+    """The protocol itself, or the one of that name with its defaults.
+
+    Raises:
+        UsageError: an unknown name.
+    """
     if isinstance(one, Protocol):
         return one
     measure = catalog.load("evaluation", one, Protocol)

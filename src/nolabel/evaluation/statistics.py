@@ -21,6 +21,8 @@ PRECISION_DRAWS = 1000
 """of the bootstrap of average precision: each one is a pass over all images"""
 SCORES = np.array([-1.0, 0.0, 1.0])
 """of an image: only the second model right, no difference or not right, only the first or right"""
+UNEVEN = 1.5
+"""the largest class has more than so many times the images of the smallest: top-1 is then mostly the large ones'"""
 RECALLS = np.arange(11) / 10
 SLACK = 1e-12
 BLOCK = 1_000_000
@@ -62,38 +64,52 @@ def bootstrap_balanced(correct: np.ndarray, labels: np.ndarray, seed: int, draws
         correct: bool (n,)
         labels: int (n,), the class of each image; a class without images does not count.
     """
-    table = _table(correct.astype(int), labels)
+    table = _table(correct.astype(int) + 1, labels, len(SCORES))
     shares, n = _alike(table)
-    return _stratified(table, wilson(shares[2] * n, n), seed, draws, least=0.0)
+    return _stratified(table, SCORES, wilson(shares[2] * n, n), seed, draws, least=0.0)
 
 
 def bootstrap_difference(
     first: np.ndarray, second: np.ndarray, seed: int, labels: np.ndarray | None = None, draws: int = DRAWS
 ) -> Interval:
-    """Accuracy of `first` minus accuracy of `second` (bool (n,), the same images), one resample for both.
+    """Accuracy of `first` minus accuracy of `second` on the same images, one resample for both.
 
     With `labels` it is the difference of balanced accuracies, resampled within each class (`_stratified`).
+
+    Args:
+        first, second: (n,), hits, or means of several draws' hits.
+        labels: int (n,)
     """
     groups = np.zeros(len(first), int) if labels is None else labels
-    table = _table(first.astype(int) - second, groups)
+    difference = np.asarray(first, float) - second
+    scores = np.union1d(SCORES, difference)
+    table = _table(np.searchsorted(scores, difference), groups, len(scores))
     shares, n = _alike(table)
-    return _stratified(table, bonett_price(shares[2], shares[0], n), seed, draws, least=-1.0)
+    alike = bonett_price(float(shares @ scores), float(shares @ scores**2), n)
+    return _stratified(table, scores, alike, seed, draws, least=-1.0)
 
 
-def bonett_price(first_only: float, second_only: float, n: float) -> Interval:
-    """The difference of two models' accuracies from the shares of n images that only one gets right.
+def bonett_price(value: float, square: float, n: float) -> Interval:
+    """The difference of two models' accuracies from the mean over n images of their difference, and of its square.
 
-    Wald's interval with an image more in each of the two groups (Bonett and Price 2012).
+    Wald's interval with two images more, of which each model alone gets one right (Bonett and Price 2012).
     """
-    first, second = (first_only * n + 1) / (n + 2), (second_only * n + 1) / (n + 2)
-    half = Z * np.sqrt((first + second - (first - second) ** 2) / (n + 2))
-    low, high = max(-1.0, first - second - half), min(1.0, first - second + half)
-    return Interval(first_only - second_only, float(low), float(high))
+    mean, second = value * n / (n + 2), (square * n + 2) / (n + 2)
+    half = Z * np.sqrt((second - mean**2) / (n + 2))
+    return Interval(value, max(-1.0, float(mean - half)), min(1.0, float(mean + half)))
 
 
-def _table(scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """int (classes, 3): how many images of each class that has any score -1, 0 and 1."""
-    counts = np.bincount(3 * labels + scores + 1, minlength=3 * (int(labels.max()) + 1)).reshape(-1, 3)
+def uneven(labels: np.ndarray) -> tuple[int, int] | None:
+    """(smallest, largest) number of images of a class among `labels` (n,), where these differ much (`UNEVEN`)."""
+    counts = np.unique(labels, return_counts=True)[1]
+    least, most = int(counts.min()), int(counts.max())
+    return (least, most) if most > UNEVEN * least else None
+
+
+def _table(places: np.ndarray, labels: np.ndarray, scores: int) -> np.ndarray:
+    """int (classes, scores): how many images of each class that has any have the score at each place."""
+    counts = np.bincount(scores * labels + places, minlength=scores * (int(labels.max()) + 1))
+    counts = counts.reshape(-1, scores)
     return counts[counts.sum(1) > 0]
 
 
@@ -106,15 +122,17 @@ def _alike(table: np.ndarray) -> tuple[np.ndarray, float]:
     return (table / sizes[:, None]).mean(0), len(table) ** 2 / float((1 / sizes).sum())
 
 
-def _stratified(table: np.ndarray, alike: Interval, seed: int, draws: int, least: float) -> Interval:
-    """The mean over classes of their mean scores, its interval from resamples within classes, in [`least`, 1].
+def _stratified(
+    table: np.ndarray, scores: np.ndarray, alike: Interval, seed: int, draws: int, least: float
+) -> Interval:
+    """The mean over classes of their mean `scores`, its interval from resamples within classes, in [`least`, 1].
 
     A resample of n images varies by (n - 1)/n of what n new images do, so its deviation is widened by
     √(n/(n - 1)). Classes of one image are resampled together, as one stratum; a single one of them as an image
     of any class. Few images may all be right, or nearly, so the interval holds that of classes that are `alike`.
     """
     sizes, classes = table.sum(1), len(table)
-    value = float((table @ SCORES / sizes).mean())
+    value = float((table @ scores / sizes).mean())
     alone = table[sizes == 1].sum(0)
     strata = [(row, 1) for row in table[sizes > 1]]
     if alone.sum() > 1:
@@ -122,11 +140,11 @@ def _stratified(table: np.ndarray, alike: Interval, seed: int, draws: int, least
     generator, total = np.random.default_rng(seed), np.zeros(draws)
     for row, weight in strata:
         n = int(row.sum())
-        drawn = generator.multinomial(n, row / n, draws) @ SCORES / n - row @ SCORES / n
+        drawn = generator.multinomial(n, row / n, draws) @ scores / n - row @ scores / n
         total += weight * np.sqrt(n / (n - 1)) * drawn
     if alone.sum() == 1:
         shares = table.sum(0) / table.sum()
-        total += generator.multinomial(1, shares, draws) @ SCORES - shares @ SCORES
+        total += generator.multinomial(1, shares, draws) @ scores - shares @ scores
     _, low, high = _percentiles(value, value + total / classes)
     return Interval(value, max(least, min(low, alike.low)), min(1.0, max(high, alike.high)))
 

@@ -6,7 +6,7 @@ It starts from the weights that random features have (a whitened stem where the 
 """
 
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from nolabel.encoders.base import Encoder
 from nolabel.evaluation import _head_training as heads
@@ -60,18 +60,20 @@ class Supervised(Protocol):
         Raises:
             RunError: the training diverged.
         """
-        model, choice, plan, subject = self._fit(subject, seed)
-        setting = {"train_images": len(subject.train), **plan.described()}
-        setting |= {"choice_steps": self.options.choice_steps}
+        model, choice, told, subject = self._fit(subject, seed)
+        setting = {"train_images": len(subject.train), **told}
         scores = heads.predict(model, subject, subject.test)
         return heads.results(subject, self.protocol, scores, seed, choice.described(), setting)
 
     def train(self, subject: Features, seed: int) -> tuple[Encoder, Features]:
-        """The trained encoder, for protocols that measure its features, and `subject` under its new name."""
-        model, _, _, subject = self._fit(subject, seed)
-        return model.encoder.eval(), subject
+        """The trained encoder, for protocols that measure its features, and `subject` under its new name.
 
-    def _fit(self, subject: Features, seed: int) -> tuple[Classifier, Choice, Plan, Features]:
+        The setting of `subject` has how it was trained: steps, batch, views, rate, decay, and what else was tried.
+        """
+        model, choice, told, subject = self._fit(subject, seed)
+        return model.encoder.eval(), replace(subject, setting=subject.setting | told | choice.described())
+
+    def _fit(self, subject: Features, seed: int) -> tuple[Classifier, Choice, dict[str, Any], Features]:
         options, network = self.options, heads.network_of(subject)
         subject = replace(subject, name=f"{SCRATCH}{network.encoder.name}", seeds=(seed,))
 
@@ -82,4 +84,4 @@ class Supervised(Protocol):
         tried = replace(plan, steps=options.choice_steps)
         choice = heads.choose(subject, start, settings(options.grid), tried, seed)
         model = heads.train_classifier(subject, start(), subject.train, choice.setting, plan, seed)
-        return model, choice, plan, subject
+        return model, choice, plan.described() | {"choice_steps": options.choice_steps}, subject

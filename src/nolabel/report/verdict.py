@@ -22,6 +22,14 @@ from nolabel.report.records import (
 
 SIGNIFICANT = 0.05
 READERS = {"linear": "a linear probe", "knn": "the kNN vote"}
+RIGHT = {
+    "top1": "right",
+    "top5": "right within five guesses",
+    "balanced": "right, averaged over the classes",
+}
+UNEVEN = "test_images_a_class"
+"""key of the setting of accuracies whose test classes are uneven: images of the smallest and of the largest"""
+ABSENT = "classes_without_test_images"
 Tone = Literal["better", "unclear", "worse", "unknown"]
 
 
@@ -82,6 +90,7 @@ class Verdict:
 def judge(rows: Sequence[Row], subject: str) -> Verdict:
     """The verdict on `subject`, from its row of the first protocol there is: linear, then kNN, then others.
 
+    Of uneven test classes the mean over classes is judged in its place, and the second sentence says so.
     Where that is not kNN's, a sentence tells what kNN says, and the title too where only kNN shows a gain.
     "Better" and "worse" mean: than random weights of the same architecture, by a paired test with p < 0.05 or
     (where there is none) by 95 % intervals that do not overlap.
@@ -89,6 +98,7 @@ def judge(rows: Sequence[Row], subject: str) -> Verdict:
     main = main_row(rows, subject)
     if main is None:
         return _without_accuracy(rows, subject)
+    main, why = _by_classes(rows, main)
     random = untrained_row(rows, main)
     others = [row for name in BASELINES if (row := find(rows, name, main.protocol, main.metric)) is not None]
     if random is None:
@@ -106,7 +116,7 @@ def judge(rows: Sequence[Row], subject: str) -> Verdict:
     if near and near[0].helped and tone == "unclear":
         title = f"Better than random weights by kNN, not shown by {READERS.get(main.protocol, main.protocol)}"
     said = (*((near[1],) if near else ()), *map(_ahead, ahead), *otherwise_trained(rows, main))
-    return Verdict(tone, title, (_numbers(main, random, others), conclusion, *said))
+    return Verdict(tone, title, (_numbers(main, random, others), *why, conclusion, *_one_draw(main), *said))
 
 
 def main_row(rows: Sequence[Row], subject: str) -> Row | None:
@@ -118,6 +128,25 @@ def main_row(rows: Sequence[Row], subject: str) -> Row | None:
     return own[0] if own else None
 
 
+def _by_classes(rows: Sequence[Row], main: Row) -> tuple[Row, list[str]]:
+    """The row to judge by: the mean over classes, and why it is, where the test classes of `main` are uneven."""
+    balanced = find(rows, main.subject, main.protocol, "balanced")
+    if UNEVEN not in main.setting or balanced is None:
+        return main, []
+    least, most = main.setting[UNEVEN]
+    told = f"The classes have from {count(least)} to {count(most)} test images, so the average over classes is judged"
+    if main.setting.get(ABSENT):
+        told += f", without {listed(main.setting[ABSENT])}, of which there is no test image"
+    if main.metric == "top1":
+        told += f"; of all images {percent(main.value)} are named right"
+    return balanced, [f"{told}."]
+
+
+def _one_draw(row: Row) -> list[str]:
+    """What is said of an accuracy with few labels that were drawn once."""
+    return [f"It rests on {row.setting['drawn']}."] if "drawn" in row.setting else []
+
+
 def untrained_row(rows: Sequence[Row], main: Row) -> Row | None:
     """Random weights of a network, measured as `main` was."""
     same = [row for row in rows if (row.protocol, row.metric) == (main.protocol, main.metric)]
@@ -127,11 +156,7 @@ def untrained_row(rows: Sequence[Row], main: Row) -> Row | None:
 def _numbers(main: Row, random: Row | None, others: Sequence[Row]) -> str:
     who = READERS.get(main.protocol, f"the protocol {main.protocol}")
     who += " with this encoder" if main.protocol == "knn" else " on this encoder"
-    right = {"top5": "right within five guesses", "balanced": "right, averaged over the classes"}
-    sentence = (
-        f"On held-out images {who} names {_with_interval(main)} of {count(main.n)} images "
-        f"{right.get(main.metric, 'right')}"
-    )
+    sentence = f"On held-out images {who} names {_with_interval(main)} of {count(main.n)} images {RIGHT[main.metric]}"
     beside = [f"random weights of the same network: {_with_interval(random)}"] if random else []
     beside += [f"{BASELINES[row.subject]}: {percent(row.value)}" for row in others]
     return f"{sentence}; {', '.join(beside)}." if beside else f"{sentence}."
@@ -181,8 +206,8 @@ def by_neighbours(rows: Sequence[Row], main: Row) -> tuple[Gain, str] | None:
     gain = gain_over(rows, row, random)
     chance = "larger than chance explains" if gain.sure else "no larger than chance explains"
     return gain, (
-        f"The kNN vote, which fits nothing to the features, names {_with_interval(row)} right: {gain.size}, "
-        f"{chance} ({gain.evidence})."
+        f"The kNN vote, which fits nothing to the features, names {_with_interval(row)} {RIGHT[row.metric]}: "
+        f"{gain.size}, {chance} ({gain.evidence})."
     )
 
 
@@ -221,7 +246,10 @@ def otherwise_trained(rows: Sequence[Row], main: Row) -> list[str]:
             who = f"{name[0].upper()}{name[1:]}, which learnt from other images, reach"
         elif row.subject.startswith(SUPERVISED) and row.protocol in (main.protocol, "supervised"):
             reader = f" and read by {READERS[row.protocol]}" if row.protocol in READERS else ""
-            who = f"The same network, trained from scratch with all the labels instead{reader}, reaches"
+            steps = f" ({count(row.setting['steps'])} steps)" if "steps" in row.setting else ""
+            who = (
+                f"The same network, trained from scratch with all the labels instead{steps}{reader}, reaches"
+            )
         else:
             continue
         gain = gain_over(rows, main, row)
