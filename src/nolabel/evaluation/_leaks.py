@@ -10,7 +10,7 @@ from nolabel.data.store import ImageStore
 from nolabel.encoders.base import Encoder
 from nolabel.errors import DataError, NolabelError
 from nolabel.evaluation import leakage
-from nolabel.evaluation._split import Division, hold_out
+from nolabel.evaluation._split import Division, divided_as
 from nolabel.evaluation.base import Result
 from nolabel.evaluation.statistics import wilson
 
@@ -68,7 +68,7 @@ def pretraining_images(source: Path, store: ImageStore) -> ImageStore | None:
         divided = about.get("divided")
         labels = Path(about["labels"]) if divided and about["labels"] else None
         images = ImageStore.open(about["source"], size=about["opened_at"], labels=labels)
-        images = hold_out(images, info["seed"]) if divided else images
+        images = divided_as(images, divided, info["seed"])
     except (NolabelError, KeyError) as error:
         reason = "its run.json names none" if isinstance(error, KeyError) else str(error).rstrip(".")
         raise DataError(
