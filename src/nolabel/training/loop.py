@@ -160,7 +160,8 @@ class _Job:
         every = settings.log_every or max(1, min(50, total // 400))
         watches = self.run.info["budget"]["watches"]
         moments = {-(-total * k // watches) for k in range(1, watches + 1)}
-        bad, kept, saved, row = FirstBad(fabric.device), first, time.monotonic(), {}
+        bad, kept, saved = FirstBad(fabric.device), first, time.monotonic()
+        row = (self.run.metrics() or [{}])[-1]
         done, ending = first, False
         with (
             stop_asked() as stop,
