@@ -133,6 +133,10 @@ class Method(nn.Module, ABC):
         hold what the whole step shares. `progress` in [0, 1) is the share of the run that is done.
         """
 
+    def draw_held_out(self, n: int, generator: torch.Generator, progress: float) -> dict[str, Tensor]:
+        """`draw` for `held_out`; another one where training draws from what was fixed before step 0."""
+        return self.draw(n, generator, progress)
+
     @abstractmethod
     def views(self, images: ImageBatch, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
         """What the network sees, float32 in [0, 1]; pure, without gradient; may run ahead of the step."""

@@ -66,7 +66,7 @@ class Watch:
         order = torch.randperm(len(self.held_out), generator=generator(source.seed, "held_out", "order"))
         for batch in range(batches):
             indices = order[batch * size : (batch + 1) * size]  # stores are in order of class
-            views = source.of(indices, generator(source.seed, "held_out", batch), progress)
+            views = source.held_out(indices, batch, progress)
             with self.fabric.autocast():
                 found = method.held_out(views)
             for name, value in found.items():
