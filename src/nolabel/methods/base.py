@@ -157,6 +157,13 @@ class Method(nn.Module, ABC):
     def held_out(self, views: dict[str, Tensor]) -> dict[str, float]:
         """How well the task itself is solved on images that were not trained on (in eval mode)."""
 
+    def collapsed(self, row: dict[str, float], progress: float) -> str | None:
+        """One sentence that names a collapse of this very task and what to try; None: there is none.
+
+        `row` is what was logged of a step, and `progress` in (0, 1] the share of the run that is done after it.
+        """
+        return None
+
     def finish(self, encoder: Encoder) -> None:
         """What the paper does to a copy of the encoder before transfer."""
         return None
