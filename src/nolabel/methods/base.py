@@ -121,6 +121,11 @@ class Method(nn.Module, ABC):
         """Side in pixels that the encoder's stem is built for: the tile's or patch's, where the task sees parts."""
         return data.size
 
+    @classmethod
+    def least_images(cls, options: Any) -> int:
+        """Images that a step needs over all processes, and `held_out` too: 2 where images are compared."""
+        return 1
+
     def prepare(self, store: "ImageStore", generator: torch.Generator) -> None:
         """One pass over the images before step 0; what it finds are buffers, saved with the checkpoint."""
         return None

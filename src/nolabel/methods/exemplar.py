@@ -167,6 +167,10 @@ class Exemplar(Method):
     def encoder_size(cls, options: ExemplarOptions, data: DataInfo) -> int:
         return side_of(options, data.size)
 
+    @classmethod
+    def least_images(cls, options: ExemplarOptions) -> int:
+        return 2 if options.form == "triplet" else 1
+
     @torch.no_grad()
     def prepare(self, store: "ImageStore", generator: torch.Generator) -> None:
         """Choose the seeds, each in another image where there are enough, and the components of their colours."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from nolabel.data.order import batch_indices
 from nolabel.data.store import ImageStore
+from nolabel.errors import UsageError
 from nolabel.methods.base import Method
 from nolabel.seeds import derive, generator
 from nolabel.training.precision import laid_out
@@ -71,7 +72,14 @@ def train_step(
     for group in optimizer.param_groups:
         group["lr"] = lr * group["rate"]
     optimizer.zero_grad()
-    found = model(views)
+    try:
+        found = model(views)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UsageError(
+            "BatchNorm sees one value of each channel, because a step has too few views: give a larger --batch-size."
+        ) from None
     fabric.backward(total_loss(found))
     optimizer.step()
     return {key: value.detach() for key, value in found.items() if value.ndim == 0}
