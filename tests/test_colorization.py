@@ -11,7 +11,7 @@ from torch import Tensor
 from nolabel.data.batch import ImageBatch
 from nolabel.data.store import ImageStore
 from nolabel.encoders.base import build
-from nolabel.methods import colorization
+from nolabel.methods import _colouring, colorization
 from nolabel.methods._colour_bins import annealed_mean, class_weights, colour_classes, errors, soft_targets
 from nolabel.methods.base import DataInfo
 from nolabel.methods.colorization import (
@@ -318,6 +318,37 @@ def test_ab_regression_sees_lightness_and_gives_ab_back() -> None:
     assert {"auc", "auc_rebalanced", "auc_grey"} <= set(found)
     method(seen)["loss"].backward()
     assert all(p.grad is not None for p in method.head.parameters())
+
+
+@pytest.mark.parametrize("size", [31, 32, 35, 90, 96])
+@pytest.mark.parametrize("subsample", ["point", "area"])
+def test_colours_fit_the_grid_at_any_size(size: int, subsample: str) -> None:
+    method = made(size, subsample=subsample)
+    method.prepare(
+        ImageStore.of(torch.randint(256, (4, 3, size, size), dtype=torch.uint8)), torch.Generator()
+    )
+    views = method.views(some(2, size), method.draw(2, torch.Generator().manual_seed(0), 0.0))
+    assert views["colours"].shape[-2:] == (method.target, method.target)
+    assert method(views)["loss"].isfinite()
+
+
+def test_huber_is_squared_near_the_truth_and_grows_with_the_distance_beyond() -> None:
+    method = made(loss="huber").eval()
+    assert method.space == "yuv"
+    colours = torch.zeros(1, 2, 1, 3)
+    answer = torch.tensor([0.05, 0.1, 2.0]).expand_as(colours)
+    found = _colouring.regression_loss(answer, colours, method.reach).item()
+    wanted = [0.05**2 / 2, 0.1**2 / 2, 0.1 * (2 - 0.05)]
+    assert found == pytest.approx(sum(wanted) / 3, rel=1e-5)
+    far = torch.tensor([0.0, 0.0, 0.02, 5.0]).view(1, 1, 2, 2).expand(1, 2, 2, 2)
+    constant = _colouring.best_constant(far, 0.1)
+    tried = [
+        _colouring.regression_loss(torch.full_like(far, c / 100), far, 0.1).item() for c in range(-50, 200)
+    ]
+    assert _colouring.regression_loss(constant, far, 0.1).item() == pytest.approx(min(tried), rel=1e-3)
+    assert torch.allclose(_colouring.best_constant(far, math.inf), torch.full_like(far, far.mean().item()))
+    held = method.held_out(method.views(some(3), method.draw(3, torch.Generator().manual_seed(0), 0.0)))
+    assert set(held) == {"loss", "constant_loss"}
 
 
 def test_a_constant_answer_costs_variance_and_squared_bias() -> None:

@@ -20,14 +20,14 @@ from nolabel.training import checkpoint
 from nolabel.views import lab
 
 
-def made(**options: object) -> Colorization:
+def made(size: int = 32, **options: object) -> Colorization:
     torch.manual_seed(0)
-    return Colorization(build("resnet10", 32), ColorizationOptions(**options), DataInfo(64, 32))  # type: ignore[arg-type]
+    return Colorization(build("resnet10", size), ColorizationOptions(**options), DataInfo(64, size))  # type: ignore[arg-type]
 
 
-def fixed(ab: tuple[float, float], **options: object) -> Colorization:
+def fixed(ab: tuple[float, float], size: int = 32, **options: object) -> Colorization:
     """A net that answers with the class of centre `ab` everywhere (or with U and V)."""
-    method = made(**options).eval()
+    method = made(size, **options).eval()
     last = method.head[-1]
     assert isinstance(last, torch.nn.Conv2d)
     torch.nn.init.zeros_(last.weight)
@@ -58,6 +58,12 @@ def test_a_photograph_keeps_its_size_and_its_lightness(sides: tuple[int, int]) -
     before = lab.rgb_to_lab(grey[None] / 255)[0]
     assert (colours[0] - before[0]).abs().max() < 1
     assert (colours[1:] - torch.tensor([20.0, 10.0]).view(2, 1, 1)).abs().max() < 2.5
+
+
+@pytest.mark.parametrize("subsample", ["point", "area"])
+def test_a_strip_is_coloured_by_a_net_of_small_images(subsample: str) -> None:
+    method = fixed((20.0, 10.0), size=12, subsample=subsample)
+    assert colour_photograph(method, photograph(12, 200)).coloured.shape == (3, 12, 200)
 
 
 def test_regression_colours_in_yuv() -> None:

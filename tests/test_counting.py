@@ -13,13 +13,13 @@ from nolabel.encoders import base as encoders
 from nolabel.encoders.base import Encoder
 from nolabel.errors import UsageError
 from nolabel.methods import _counting_picture
+from nolabel.methods._tallies import tallies
 from nolabel.methods.base import DataInfo
 from nolabel.methods.counting import (
     PAPER_IMAGENET,
     Counting,
     CountingOptions,
     counting_loss,
-    tallies,
 )
 from nolabel.views.downsample import KINDS, halve, quarters
 from small import TinyNet, smooth_images
@@ -133,6 +133,16 @@ def test_tallies_of_known_counts() -> None:
     assert tallies(whole, torch.tensor([[0.0, 0, 0], [3.0, 0, 0]]), whole[:, 0])[
         "ratio"
     ].item() == pytest.approx(2)
+
+
+def test_counts_that_stay_the_same_are_named_after_a_fifth_of_the_run() -> None:
+    method = counting()
+    assert method.collapsed({"spread": 5e-4}, 0.19) is None
+    assert method.collapsed({"spread": 2e-3}, 1.0) is None
+    told = method.collapsed({"spread": 5e-4}, 0.2) or ""
+    assert "20%" in told
+    assert "--count-bias" in told
+    assert told.endswith(".")
 
 
 # ---- the views

@@ -12,15 +12,16 @@ from nolabel.data.batch import ImageBatch
 from nolabel.data.store import ImageStore
 from nolabel.errors import UsageError
 from nolabel.methods import _exemplar_copies
-from nolabel.methods._exemplar_seeds import gradient_energy
+from nolabel.methods._exemplar_seeds import gradient_energy, side_of
 from nolabel.methods.base import DataInfo
-from nolabel.methods.exemplar import PAPER_STL10, Exemplar, ExemplarOptions, exemplar_loss, side_of
+from nolabel.methods.exemplar import PAPER_STL10, Exemplar, ExemplarOptions, exemplar_loss
 from nolabel.training.schedule import rate
 from nolabel.views import hsv
 from nolabel.views.colour import LUMA
 from small import TinyNet, smooth_images, update
 
-STILL = {"shift": 0.0, "zoom": 1.0, "turn": 0.0, "contrast": 1.0, "power": 1.0, "hue": 0.0}
+NO_COLOUR = Exemplar.undefended
+STILL = {"shift": 0.0, "zoom": 1.0, "turn": 0.0, **NO_COLOUR}
 
 
 def made(size: int = 32, **options: object) -> Exemplar:
@@ -249,7 +250,7 @@ def test_the_mean_colour_names_the_seed_until_colours_change() -> None:
         means = torch.stack([known[names == k].mean(0) for k in range(20)])
         return (torch.cdist(asked, means).argmin(1) == truth).float().mean().item()
 
-    off = solved(contrast=1.0, power=1.0, hue=0.0)
+    off = solved(**NO_COLOUR)
     assert off > 0.9
     assert solved() < off - 0.3
 

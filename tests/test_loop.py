@@ -3,18 +3,22 @@
 import json
 import os
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
+from lightning_fabric import Fabric
 
 from nolabel.data.store import ImageStore
 from nolabel.encoders.base import Encoder
-from nolabel.errors import RunError
+from nolabel.errors import RunError, UsageError
 from nolabel.training import budget, health
 from nolabel.training.budget import Budget
 from nolabel.training.progress import describe
-from toys import Toy, fit_toy, toy_run, toy_store
+from nolabel.training.step import ViewSource
+from nolabel.training.watch import Watch
+from toys import Toy, fit_toy, toy_method, toy_run, toy_store
 
 
 def test_a_run_leaves_its_log_two_checkpoints_and_an_encoder(tmp_path: Path) -> None:
@@ -93,6 +97,39 @@ def test_a_collapse_is_named_with_its_step(tmp_path: Path) -> None:
         patch.setattr(health, "LOW_RANK", 1e9)
         fit_toy(tmp_path / "run", 2, run=run)
     assert run.info["collapse"]["step"] == 1
+
+
+def test_a_method_names_a_collapse_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is logged and how far the run is, from the first measurement on; the first sentence stays."""
+    asked = []
+
+    def collapsed(self: Toy, row: dict[str, float], progress: float) -> str | None:
+        asked.append((progress, "agreement" in row))
+        return f"Flat at {progress}." if progress >= 0.5 else None
+
+    monkeypatch.setattr(Toy, "collapsed", collapsed)
+    run = toy_run(tmp_path / "run", 10)
+    fit_toy(tmp_path / "run", 10, run=run)
+    assert asked == [(0.2, True), (0.4, True), (0.6, True)]
+    assert run.info["collapse"] == {"step": 6, "sentence": "Flat at 0.6."}
+
+
+@pytest.mark.parametrize(("least", "world", "images"), [(2, 1, 1), (1, 2, 1), (2, 2, 0)])
+def test_a_task_that_too_few_images_are_held_out_for_is_not_asked(
+    monkeypatch: pytest.MonkeyPatch, least: int, world: int, images: int
+) -> None:
+    monkeypatch.setattr(Toy, "least_images", classmethod(lambda cls, options: least))
+    fabric, store = Fabric(accelerator="cpu", devices=1), toy_store()
+    method = toy_method(store)
+    source = ViewSource(method, store, 8, 3, False, 0, world)
+    watch = Watch(fabric, source, toy_store(3).subset(torch.arange(images)), [], 16)
+    assert set(watch.measure(method.encoder, 0, 1)) == {"feature_std", "rankme"}
+
+
+def test_one_view_alone_is_refused_in_a_sentence_that_says_what_to_change(tmp_path: Path) -> None:
+    recipe = replace(Toy.recipe, batch_size=1)
+    with pytest.raises(UsageError, match="BatchNorm sees one value .* give a larger --batch-size"):
+        fit_toy(tmp_path / "run", 2, recipe=recipe)
 
 
 def test_the_spread_of_features() -> None:

@@ -113,3 +113,20 @@ def test_no_rim_and_a_rim_that_leaves_nothing() -> None:
     assert torch.equal(masks.rim_weights(16, 0, 10), torch.ones(16, 16))
     with pytest.raises(UsageError, match="An overlap of 8 px leaves nothing of a hole of 16 px"):
         masks.rim_weights(16, 8, 10)
+
+
+@pytest.mark.parametrize("size", [31, 32])
+@pytest.mark.parametrize("kind", RANDOM)
+@pytest.mark.parametrize("fraction", [1e-6, 0.0004, 0.003, 0.9999])
+def test_something_is_hidden_and_something_seen(kind: masks.Kind, size: int, fraction: float) -> None:
+    mask = hidden(kind, 20, size, fraction=fraction)
+    assert mask.any((1, 2)).all()
+    assert (~mask).any((1, 2)).all()
+
+
+@pytest.mark.parametrize("size", [31, 32])
+@pytest.mark.parametrize("fraction", [1e-6, 0.9999])
+def test_a_hole_is_neither_nothing_nor_everything(size: int, fraction: float) -> None:
+    side = masks.hole_side(size, fraction)
+    assert 0 < side < size
+    assert (size - side) % 2 == 0

@@ -13,6 +13,7 @@ import safetensors.torch
 import torch
 
 from nolabel.api import pretrain
+from nolabel.encoders import _io
 from nolabel.errors import DataError, FileFormatError, UsageError
 from nolabel.methods.base import Recipe
 from nolabel.runs import Run
@@ -59,6 +60,35 @@ def test_a_resumed_run_equals_one_that_never_stopped(tmp_path: Path, optimizer: 
     losses = [[row.get("loss") for row in Run.open(tmp_path / name).metrics()] for name in ("whole", "parts")]
     assert losses[0] == losses[1]
     assert outcome.steps == 9
+
+
+def test_a_run_killed_after_its_last_step_keeps_its_last_row(tmp_path: Path) -> None:
+    _, whole = fit_toy(tmp_path / "run", 5, held_out=toy_store(8, seed=5))
+    _, again = fit_toy(tmp_path / "run", 5, run=Run.resume(tmp_path / "run"), held_out=toy_store(8, seed=5))
+    assert again.steps == 5
+    assert again.final["held_out/loss"] == whole.final["held_out/loss"]
+    assert not again.interrupted
+
+
+@pytest.mark.parametrize(("module", "name"), [(_io, "save_encoder"), (checkpoint, "save")])
+def test_a_run_killed_while_it_writes_its_last_step_ends_with_the_same_encoder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: Any, name: str
+) -> None:
+    fit_toy(tmp_path / "whole", 5)
+    write, calls = getattr(module, name), []
+
+    def killed(*words: Any) -> None:
+        calls.append(words)
+        if len(calls) == 6:  # step 0 is written too
+            raise ZeroDivisionError
+        write(*words)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, name, killed)
+        with pytest.raises(ZeroDivisionError):
+            fit_toy(tmp_path / "parts", 5)
+    fit_toy(tmp_path / "parts", 5, run=Run.resume(tmp_path / "parts"))
+    assert encoder_bytes(tmp_path / "whole") == encoder_bytes(tmp_path / "parts")
 
 
 def test_channels_last_is_resumed_bit_for_bit(tmp_path: Path) -> None:

@@ -280,6 +280,21 @@ def test_undecided_images_are_counted() -> None:
     assert found["loss"] == pytest.approx(22.5)
 
 
+@pytest.mark.parametrize(
+    ("turns", "count"), [("two_0_180", 2), ("two_90_270", 2), ("quarter", 4), ("eight", 8)]
+)
+def test_guessing_follows_the_number_of_turns(turns: str, count: int) -> None:
+    """The first image has the loss of a guess, the second one that shows a clear answer, whatever K is."""
+    method = rotation(turns=turns, turns_per_image=count).eval()
+    assert method.chance == 1 / count
+    assert method.chance_loss(2) == pytest.approx(math.log(count))
+    labels = torch.arange(count).repeat(2)
+    logits = torch.zeros(2 * count, count)
+    logits[count:] = 2 * torch.nn.functional.one_hot(labels[count:], count)
+    method.answers = lambda images: logits  # type: ignore[method-assign]
+    assert method.held_out({"images": logits, "labels": labels})["undecided"] == 0.5
+
+
 @pytest.mark.parametrize("trained", [False, True])
 def test_panel_shows_answers_only_of_a_trained_net(trained: bool) -> None:
     method = rotation().train()

@@ -1,5 +1,6 @@
 """Colours that a trained colorization gives: to photographs at their own resolution, and in its picture."""
 
+import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
@@ -24,6 +25,7 @@ ROWS = 512
 """rows of a photograph that are converted at a time, so that a large one needs little memory"""
 LONGEST = 8
 """most that the longer side of what the net sees is of the shorter one"""
+CONSTANT_STEPS = 50
 GREY = 2.0
 """mean chroma in ab below which a photograph counts as black and white"""
 
@@ -57,6 +59,34 @@ def colour_photograph(
         _bytes(joined(rgb, colours, method.space)),
         photograph.cpu() if float(rgb_to_lab(seen)[:, 1:].norm(dim=1).mean()) > GREY else None,
     )
+
+
+def coarse(colours: Tensor, target: int, subsample: str) -> Tensor:
+    """Colours (B, 2, S, S) on a grid of `target` places a side: means of squares ("area"), or their corners ("point").
+
+    What the last whole square leaves over is not seen.
+    """
+    step = colours.shape[-1] // target
+    if subsample == "point":
+        return colours[:, :, ::step, ::step][:, :, :target, :target]
+    return F.avg_pool2d(colours, step)
+
+
+def regression_loss(answer: Tensor, colours: Tensor, reach: float) -> Tensor:
+    """Squared error of (B, 2, t, t), or Huber's of `reach`: a mean over images, places and both channels."""
+    return F.mse_loss(answer, colours) if reach == math.inf else F.huber_loss(answer, colours, delta=reach)
+
+
+def best_constant(colours: Tensor, reach: float) -> Tensor:
+    """The one colour that loses least on (B, 2, t, t) by Huber's error of `reach`, squared where that is infinite.
+
+    It stands in every place of the result. Each step of the loop lowers the loss; the mean, where it starts, is already
+    the answer for squared errors.
+    """
+    found = colours.mean((0, 2, 3), keepdim=True)
+    for _ in range(CONSTANT_STEPS):
+        found = found + (colours - found).clamp(-reach, reach).mean((0, 2, 3), keepdim=True)
+    return found.expand_as(colours)
 
 
 def joined(rgb: Tensor, colours: Tensor, space: Space) -> Tensor:

@@ -36,14 +36,17 @@ def draw(o: "ExemplarOptions", count: int, generator: torch.Generator) -> dict[s
             return uniform(count * columns, low, most, generator).view(count, columns)
         return uniform(count * columns, math.log(low), math.log(most), generator).exp().view(count, columns)
 
+    def half(most: float) -> float:
+        return most / 2 if most > 1 else 1.0
+
     return {
         "shift": uniform(2 * count, -o.shift, o.shift, generator).view(count, 2),
-        "zoom": factor(o.zoom, 1, least=o.zoom / 2 if o.zoom > 1 else 1.0)[:, 0],
+        "zoom": factor(o.zoom, 1, least=half(o.zoom))[:, 0],
         "turn": uniform(count, -o.turn, o.turn, generator) * math.pi / 180,
         "components": factor(o.contrast, 3),
         "power": factor(o.power, 2),
-        "factor": factor(1.4, 2, least=0.7) if o.power > 1 else torch.ones(count, 2),
-        "offset": uniform(2 * count, -0.1, 0.1, generator).view(count, 2) * (o.power > 1),
+        "factor": factor(o.hsv_factor, 2, least=half(o.hsv_factor)),
+        "offset": uniform(2 * count, -o.hsv_offset, o.hsv_offset, generator).view(count, 2),
         "hue": uniform(count, -o.hue, o.hue, generator),
         **colour.draw_grey(count, generator, o.grey_p),
     }

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from nolabel.encoders.base import evaluating
 from nolabel.methods import _exemplar_copies
+from nolabel.methods import _exemplar_forms as forms
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -28,8 +29,19 @@ def panel(method: "Exemplar", generator: torch.Generator, trained: bool) -> "Fig
     right = None
     if trained:
         with evaluating(method):
-            right = (method.named(copies) == flat["labels"]).unflatten(0, (SEEDS, COPIES))
+            right = (named(method, copies) == flat["labels"]).unflatten(0, (SEEDS, COPIES))
     return draw(method.originals()[labels], copies.unflatten(0, (SEEDS, COPIES)), right)
+
+
+def named(method: "Exemplar", copies: Tensor) -> Tensor:
+    """The seed that is named for each copy, int64 (B,); by triplets, the one that is nearest as it was cut."""
+    answers = method.answers(copies)
+    if method.bank is not None:
+        answers = forms.unit(answers) @ method.bank.vectors.T
+    elif method.options.form == "triplet":
+        seeds = torch.cat([method.answers(part) for part in method.originals().split(500)])
+        answers = forms.unit(answers) @ forms.unit(seeds).T
+    return answers.argmax(1)
 
 
 def draw(seeds: Tensor, copies: Tensor, right: Tensor | None) -> "Figure":

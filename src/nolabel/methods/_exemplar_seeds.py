@@ -1,27 +1,49 @@
-"""Exemplar's seeds: where they are cut (Dosovitskiy et al., section 2.1)."""
+"""Exemplar's seeds: how large they are, and where they are cut (Dosovitskiy et al., section 2.1)."""
 
 import math
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nolabel.encoders.base import SMALLEST
+from nolabel.errors import UsageError
 from nolabel.views import colour, plain
 
 if TYPE_CHECKING:
     from nolabel.data.store import ImageStore
-    from nolabel.methods.exemplar import ExemplarOptions
+    from nolabel.methods.exemplar import Exemplar, ExemplarOptions
 
 ROOM = 2.2
-"""side of what is kept around a seed, in sides of the seed: enough for every shift, zoom and turn together"""
+"""least side of what is kept around a seed, in sides of the seed: the paper's shift, zoom and turn together need it"""
 SOURCES = 10_000
 """images that seeds are looked for in"""
 
 
-def room_of(side: int) -> int:
-    """Side in pixels of what is kept around a seed of `side` px, which lies exactly in its middle."""
-    return side + 2 * math.ceil((ROOM - 1) * side / 2)
+def side_of(o: "ExemplarOptions", size: int) -> int:
+    """Side of a seed in pixels for images of `size` px; UsageError where it is too small or too large."""
+    side = o.patch or (size // 2 if size <= 32 else 8 * round(size / 24))
+    if not SMALLEST <= side <= size:
+        raise UsageError(f"Seeds of {side} px do not fit images of {size} px: take {SMALLEST} to {size} px.")
+    return side
+
+
+def room_of(o: "ExemplarOptions", side: int) -> int:
+    """Side in pixels of what is kept around a seed of `side` px, which lies exactly in its middle.
+
+    Enough for the largest zoom, turn and shift together (specification 1.2).
+    """
+    turn = min(math.radians(abs(o.turn)), math.pi / 4)
+    room = max(ROOM, o.zoom * (math.cos(turn) + math.sin(turn)) + 2 * abs(o.shift))
+    return side + 2 * math.ceil((room - 1) * side / 2)
+
+
+def fit_saved(method: "Exemplar", state: dict[str, Tensor], prefix: str, *_: Any) -> None:
+    """Before `method` is loaded from `state`: its windows get the saved size, since older runs kept `ROOM` at most."""
+    saved = state.get(f"{prefix}windows")
+    if saved is not None:
+        method.windows = saved.new_empty(saved.shape, device=method.windows.device)
 
 
 def gradient_energy(images: Tensor, side: int) -> Tensor:
@@ -52,19 +74,19 @@ def cut(
                 flat + 1e-12 if o.gradient_sampling else torch.ones_like(flat), 1, generator=generator
             )[:, 0]
             corner = torch.stack([place // energy.shape[2], place % energy.shape[2]], 1)
-            found.append(_around(images, corner, side, o.border))
+            found.append(_around(images, corner, side, o))
     return torch.cat(found)
 
 
-def _around(images: Tensor, corner: Tensor, side: int, border: str) -> Tensor:
+def _around(images: Tensor, corner: Tensor, side: int, o: "ExemplarOptions") -> Tensor:
     """The square around each seed (its top left `corner`), images continued by reflection, or black."""
-    room, last = room_of(side), images.shape[-1] - 1
+    room, last = room_of(o, side), images.shape[-1] - 1
     steps = torch.arange(room) - (room - side) // 2
     wanted = [corner[:, i : i + 1] + steps for i in (0, 1)]
     rows, columns = (last - (at % (2 * last) - last).abs() for at in wanted)
     image = torch.arange(len(images)).view(-1, 1, 1)
     found = images.movedim(1, -1)[image, rows[:, :, None], columns[:, None]].movedim(-1, 1)
-    if border == "zero":
+    if o.border == "zero":
         inside = [(at >= 0) & (at <= last) for at in wanted]
         found = found * (inside[0][:, None, :, None] & inside[1][:, None, None, :])
     return (found * 255).round().byte()

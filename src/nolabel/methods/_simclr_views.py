@@ -1,4 +1,4 @@
-"""Further operations on SimCLR's views (section 3.1, appendix B.2)."""
+"""Operations on SimCLR's views beside crop, flip and colour (section 3.1, appendices A and B.2)."""
 
 from typing import TYPE_CHECKING
 
@@ -15,8 +15,12 @@ EXTRA = ("cutout", "sobel", "noise", "rotate", "solarise")
 
 
 def draw(o: "SimCLROptions", n: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """Of n views: coin and quality of a JPEG file; `extra`, bool (n, 5), which of `EXTRA` each is given, and how."""
-    drawn = jpeg.draw_jpeg(n, generator, o.jpeg_p) if o.jpeg_p else {}
+    """Of n views: blur, JPEG file, a fixed order of colours; `extra`, bool (n, 5), which of `EXTRA` each is given."""
+    drawn = {"order": torch.arange(4).repeat(n, 1)} if o.jitter_order == "fixed" else {}
+    if o.blur_p:
+        drawn |= filters.draw_blur(n, generator, o.blur_sigma, o.blur_p)
+    if o.jpeg_p:
+        drawn |= jpeg.draw_jpeg(n, generator, o.jpeg_p)
     if not o.extra_ops:
         return drawn
     return drawn | {

@@ -121,6 +121,11 @@ class Method(nn.Module, ABC):
         """Side in pixels that the encoder's stem is built for: the tile's or patch's, where the task sees parts."""
         return data.size
 
+    @classmethod
+    def least_images(cls, options: Any) -> int:
+        """Images that a step needs over all processes, and `held_out` too: 2 where images are compared."""
+        return 1
+
     def prepare(self, store: "ImageStore", generator: torch.Generator) -> None:
         """One pass over the images before step 0; what it finds are buffers, saved with the checkpoint."""
         return None
@@ -132,6 +137,10 @@ class Method(nn.Module, ABC):
         Axis 0 of every tensor with at least one axis is the image (the loop slices it by rank); 0-d tensors
         hold what the whole step shares. `progress` in [0, 1) is the share of the run that is done.
         """
+
+    def draw_held_out(self, n: int, generator: torch.Generator, progress: float) -> dict[str, Tensor]:
+        """`draw` for `held_out`; another one where training draws from what was fixed before step 0."""
+        return self.draw(n, generator, progress)
 
     @abstractmethod
     def views(self, images: ImageBatch, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -152,6 +161,13 @@ class Method(nn.Module, ABC):
     @torch.no_grad()
     def held_out(self, views: dict[str, Tensor]) -> dict[str, float]:
         """How well the task itself is solved on images that were not trained on (in eval mode)."""
+
+    def collapsed(self, row: dict[str, float], progress: float) -> str | None:
+        """One sentence that names a collapse of this very task and what to try; None: there is none.
+
+        `row` is what was logged of a step, and `progress` in (0, 1] the share of the run that is done after it.
+        """
+        return None
 
     def finish(self, encoder: Encoder) -> None:
         """What the paper does to a copy of the encoder before transfer."""

@@ -4,7 +4,7 @@ Zhang, Isola, Efros, "Colorful image colorization", ECCV 2016. The network sees 
 every place of a coarser grid, one of 313 classes of ab colour (section 2.1). Targets are spread over the nearest
 classes; rare colours weigh more, by the inverse of their smoothed frequency (section 2.2); pictures are coloured by
 the annealed mean of the classes (section 2.3). `loss="regression"` is the lecture's simpler form: U and V from Y by
-squared error, which answers with greyish means; `ab_regression` is the paper's own comparison, of ab in Lab.
+squared error (or `huber`), which answers with greyish means; `ab_regression` is the paper's own comparison, in Lab.
 
 The paper's values, as `PAPER_IMAGENET`: 176 px, targets at a quarter of that, five classes a target, lambda 1/2,
 T 0.38, Adam 3e-5 with beta 2 of 0.99, decay 1e-3, 40 images; its own net is `--encoder colorization_net`, which brings
@@ -19,11 +19,11 @@ starts from the frequencies of the classes, AdamW with a cosine. Before transfer
 are set to their mean, so that it sees what it was trained on: brightness.
 """
 
+import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from nolabel.data.batch import ImageBatch
@@ -54,16 +54,19 @@ COLOURLESS = 5.0
 PRIOR_IMAGES = 2000
 RAREST = 1e-4
 """share of a class that was not met, at the start"""
-UNITS = {"classification": (1.0, 1.0), "regression": (0.436, 0.615), "ab_regression": (110.0, 110.0)}
+_UV = (0.436, 0.615)
+UNITS = {"classification": (1.0, 1.0), "regression": _UV, "huber": _UV, "ab_regression": (110.0, 110.0)}
 """what colours are divided by: regression brings them into [-1, 1] (specification 4.2)"""
+HUBER = 0.1
+"""distance in these units beyond which Huber's error grows only with the distance (ours)"""
 
 
 @dataclass(frozen=True)
 class ColorizationOptions:
     """What can be chosen about colours."""
 
-    loss: Literal["classification", "regression", "ab_regression"] = "classification"
-    """313 classes of ab, or by squared error U and V (the lecture's form), or a and b (the paper's comparison)"""
+    loss: Literal["classification", "regression", "huber", "ab_regression"] = "classification"
+    """313 classes of ab; U and V (the lecture's form) by squared or Huber's error; a and b (the paper's comparison)"""
     neighbours: int = 5
     """K, nearest classes that a target is spread over (paper 5, released code 10)"""
     rebalance: float = 0.5
@@ -132,7 +135,8 @@ class Colorization(Method):
         self.register_buffer("weights", torch.ones(len(classes)))
         self.register_buffer("unit", torch.tensor(UNITS[options.loss]).view(2, 1, 1), persistent=False)
         self.bins = options.loss == "classification"
-        self.space: Space = "yuv" if options.loss == "regression" else "lab"
+        self.reach = HUBER if options.loss == "huber" else math.inf
+        self.space: Space = "yuv" if options.loss in ("regression", "huber") else "lab"
         outputs = len(classes) if self.bins else 2
         self.head = colour_head(encoder, data.size, self.target, outputs)
 
@@ -145,7 +149,8 @@ class Colorization(Method):
         order = torch.randperm(len(store), generator=generator)[:PRIOR_IMAGES]
         prior = torch.zeros(len(self.classes))
         for rows in order.split(250):
-            ab = self._coarse(rgb_to_lab(plain.whole(store.batch(rows), self.data.size))[:, 1:]).cpu()
+            ab = rgb_to_lab(plain.whole(store.batch(rows), self.data.size))[:, 1:]
+            ab = _colouring.coarse(ab, self.target, self.options.subsample).cpu()
             found = soft_targets(places(ab), self.classes.cpu(), self.options.neighbours)
             prior += masses(*found, len(prior))
         prior /= prior.sum()
@@ -169,20 +174,16 @@ class Colorization(Method):
         return seen | {"grey": seen["grey"] * contrast}
 
     def split(self, rgb: Tensor) -> dict[str, Tensor]:
-        """What the network sees of images (B, 3, S, S), and what it has to find."""
+        """What the network sees of square images (B, 3, S, S), and what it has to find."""
+        grey, colours = self._parted(rgb)
+        return {"grey": grey, "colours": _colouring.coarse(colours, self.target, self.options.subsample)}
+
+    def _parted(self, rgb: Tensor) -> tuple[Tensor, Tensor]:
+        """Standardised lightness (B, 3, H, W) and colours (B, 2, H, W) of images (B, 3, H, W)."""
         lab = self.space == "lab"
         converted = rgb_to_lab(rgb) if lab else rgb_to_yuv(rgb)
         light = converted[:, :1] / (100 if lab else 1)
-        return {
-            "grey": ((light - 0.5) / 0.25).repeat(1, 3, 1, 1),
-            "colours": self._coarse(converted[:, 1:] / self.unit),
-        }
-
-    def _coarse(self, colours: Tensor) -> Tensor:
-        step = colours.shape[-1] // self.target
-        if self.options.subsample == "point":
-            return colours[:, :, ::step, ::step]
-        return F.avg_pool2d(colours, step)
+        return ((light - 0.5) / 0.25).repeat(1, 3, 1, 1), converted[:, 1:] / self.unit
 
     def answer(self, grey: Tensor) -> Tensor:
         """Logits (B, 313, t, t), or U and V (B, 2, t, t), for standardised lightness (B, 3, S, S)."""
@@ -191,7 +192,7 @@ class Colorization(Method):
     def forward(self, views: dict[str, Tensor]) -> dict[str, Tensor]:
         answer, colours = self.answer(views["grey"]), views["colours"]
         if not self.bins:
-            return {"loss": F.mse_loss(answer.float(), colours)}
+            return {"loss": _colouring.regression_loss(answer.float(), colours, self.reach)}
         return {"loss": colorization_loss(places(answer), *self._targets(colours))}
 
     def _targets(self, colours: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -213,9 +214,10 @@ class Colorization(Method):
         """
         answer, colours = self.answer(views["grey"]).float(), views["colours"]
         if not self.bins:
-            mean = colours.mean((0, 2, 3), keepdim=True).expand_as(colours)
-            losses = {"loss": answer, "constant_loss": mean}
-            found = {name: F.mse_loss(guess, colours).item() for name, guess in losses.items()}
+            guesses = {"loss": answer, "constant_loss": _colouring.best_constant(colours, self.reach)}
+            found = {
+                name: _colouring.regression_loss(g, colours, self.reach).item() for name, g in guesses.items()
+            }
             if self.space == "lab":
                 found |= errors(places(answer * self.unit), places(colours * self.unit), self.classes)
             return found
@@ -244,7 +246,7 @@ class Colorization(Method):
 
         ab by the annealed mean at `temperature` (None: the option's), or U and V.
         """
-        answer = self.answer(self.split(rgb)["grey"]).float()
+        answer = self.answer(self._parted(rgb)[0]).float()
         if not self.bins:
             return answer * self.unit
         chosen = self.options.temperature if temperature is None else temperature

@@ -24,16 +24,13 @@ from nolabel import distributed
 from nolabel.data.batch import ImageBatch
 from nolabel.encoders.base import Encoder, evaluating, map_shapes
 from nolabel.errors import UsageError
-from nolabel.methods import _counting_picture
+from nolabel.methods import _counting_picture, _tallies
 from nolabel.methods.base import DataInfo, Method, Recipe
 from nolabel.views import colour, downsample, geometry
 from nolabel.views.base import per_image
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
-
-ACTIVE = 1e-3
-"""mean count above which a unit counts at all"""
 
 
 @dataclass(frozen=True)
@@ -106,25 +103,6 @@ def counting_loss(
     return positive, (margin - apart).clamp_min(0).mean(1)
 
 
-@torch.no_grad()
-def tallies(whole: Tensor, parts: Tensor, negative: Tensor) -> dict[str, Tensor]:
-    """What to watch (0-d): a collapsed net has no active units, or a `spread` near 0.
-
-    `close`: share of images whose other image is too close; `ratio`: mean |φ(D∘x)| over mean |Σφ(T∘x)|, 1 when they
-    add up; `error`: the first term over the mean of |φ(D∘x)|²; `active`: units that count; `spread`: standard
-    deviation of the counts over the images as a share of their mean.
-    """
-    tiny = torch.finfo(whole.dtype).tiny
-    size = whole.square().sum(1).mean().clamp_min(tiny)
-    return {
-        "close": (negative > 0).float().mean(),
-        "ratio": whole.norm(dim=1).mean() / parts.norm(dim=1).mean().clamp_min(tiny),
-        "error": (whole - parts).square().sum(1).mean() / size,
-        "active": (whole.mean(0) > ACTIVE).float().sum(),
-        "spread": whole.std(0, correction=0).mean() / whole.mean().clamp_min(tiny),
-    }
-
-
 class Counting(Method):
     """An encoder and a head whose outputs are counts, never negative."""
 
@@ -163,6 +141,10 @@ class Counting(Method):
     @classmethod
     def encoder_size(cls, options: CountingOptions, data: DataInfo) -> int:
         return data.size // 2
+
+    @classmethod
+    def least_images(cls, options: CountingOptions) -> int:
+        return 2
 
     def draw(self, n: int, generator: torch.Generator, progress: float) -> dict[str, Tensor]:
         o = self.options
@@ -226,10 +208,17 @@ class Counting(Method):
             back = counting_loss(other, distributed.gather(parts)[partner], whole, o.margin, o.hinge)[1]
             negative = (negative + back) / 2
         loss = (positive + negative if o.contrastive else positive).mean()
-        return {"loss": loss, "positive": positive.mean().detach(), **tallies(whole, parts, negative)}
+        return {
+            "loss": loss,
+            "positive": positive.mean().detach(),
+            **_tallies.tallies(whole, parts, negative),
+        }
 
     def chance_loss(self, images: int) -> float:
         return self.options.margin if self.options.contrastive else 0.0
+
+    def collapsed(self, row: dict[str, float], progress: float) -> str | None:
+        return _tallies.collapsed(row, progress)
 
     @torch.no_grad()
     def held_out(self, views: dict[str, Tensor]) -> dict[str, float]:

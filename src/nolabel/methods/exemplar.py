@@ -28,10 +28,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nolabel.data.batch import ImageBatch
-from nolabel.encoders.base import SMALLEST, Encoder
+from nolabel.encoders.base import Encoder
 from nolabel.errors import UsageError
 from nolabel.methods import _exemplar_copies, _exemplar_picture, _exemplar_seeds
 from nolabel.methods import _exemplar_forms as forms
+from nolabel.methods._exemplar_seeds import side_of
 from nolabel.methods.base import DataInfo, Method, Recipe
 from nolabel.seeds import generator as seeded
 
@@ -73,6 +74,10 @@ class ExemplarOptions:
     """largest factor of a colour component; the smallest is its inverse"""
     power: float = 4.0
     """largest power of saturation and value; the smallest is its inverse"""
+    hsv_factor: float = 1.4
+    """largest factor of saturation and value; the smallest is half of it (paper 0.7 to 1.4)"""
+    hsv_offset: float = 0.1
+    """largest offset of saturation and value"""
     hue: float = 0.1
     """largest shift of the hue, of a full circle"""
     grey_p: float = 0.0
@@ -91,10 +96,12 @@ class ExemplarOptions:
     """so many seeds alone in the first tenth of the run, where many classes do not start to fall; 0: all (paper 100)"""
 
     def __post_init__(self) -> None:
-        if self.seeds < 2 or self.copies < 1 or min(self.zoom, self.contrast, self.power) < 1:
-            raise UsageError(
-                "Exemplar needs seeds >= 2, copies >= 1, and zoom, contrast and power of at least 1."
-            )
+        if self.seeds < 2 or self.copies < 1:
+            raise UsageError("Exemplar needs seeds >= 2 and copies >= 1.")
+        if min(self.zoom, self.contrast, self.power, self.hsv_factor) < 1:
+            raise UsageError("Exemplar needs zoom, contrast, power and hsv-factor of at least 1.")
+        if not self.seed_scales or min(self.seed_scales) <= 0:
+            raise UsageError("Exemplar cuts its seeds at seed-scales: name one or more numbers above 0.")
         if min(self.transforms_per_seed, self.warm_start_seeds) < 0 or self.seeds_per_image < 1:
             raise UsageError(
                 "Exemplar needs seeds-per-image >= 1, transforms-per-seed and warm-start-seeds >= 0."
@@ -133,7 +140,7 @@ class Exemplar(Method):
         "When images are few and small, and a thing must be known again after a shift, zoom, turn or recolouring. Not "
         "where images look alike: each seed is a class of its own, and two that are alike cannot be told apart."
     )
-    undefended = {"hue": 0.0, "contrast": 1.0, "power": 1.0}
+    undefended = {"hue": 0.0, "contrast": 1.0, "power": 1.0, "hsv_factor": 1.0, "hsv_offset": 0.0}
     unseen = "new copies of its seeds, which are patches of the training images"
     windows: Tensor
     components: Tensor
@@ -141,8 +148,9 @@ class Exemplar(Method):
     def __init__(self, encoder: Encoder, options: ExemplarOptions, data: DataInfo) -> None:
         super().__init__(encoder, options, data)
         self.side = side_of(options, data.size)
-        room = _exemplar_seeds.room_of(self.side)
+        room = _exemplar_seeds.room_of(options, self.side)
         self.register_buffer("windows", torch.zeros(options.seeds, 3, room, room, dtype=torch.uint8))
+        self.register_load_state_dict_pre_hook(_exemplar_seeds.fit_saved)
         self.register_buffer("components", torch.eye(3))
         kind = forms.CosineHead if options.head == "cosine" else nn.Linear
         self.head = kind(encoder.dim, options.seeds if options.form == "softmax" else forms.DIM)
@@ -159,6 +167,10 @@ class Exemplar(Method):
     def encoder_size(cls, options: ExemplarOptions, data: DataInfo) -> int:
         return side_of(options, data.size)
 
+    @classmethod
+    def least_images(cls, options: ExemplarOptions) -> int:
+        return 2 if options.form == "triplet" else 1
+
     @torch.no_grad()
     def prepare(self, store: "ImageStore", generator: torch.Generator) -> None:
         """Choose the seeds, each in another image where there are enough, and the components of their colours."""
@@ -169,13 +181,22 @@ class Exemplar(Method):
         self.components.copy_(vectors.T)
 
     def draw(self, n: int, generator: torch.Generator, progress: float) -> dict[str, Tensor]:
+        return self._drawn(n, generator, progress, self.fixed)
+
+    def draw_held_out(self, n: int, generator: torch.Generator, progress: float) -> dict[str, Tensor]:
+        """New copies, also where those that are trained on are fixed."""
+        return self._drawn(n, generator, progress, None)
+
+    def _drawn(
+        self, n: int, generator: torch.Generator, progress: float, fixed: dict[str, Tensor] | None
+    ) -> dict[str, Tensor]:
         o, count = self.options, n * self.options.copies
         labels = _exemplar_copies.labels(o, n, generator, progress)
-        if self.fixed is None:
+        if fixed is None:
             drawn = _exemplar_copies.draw(o, count, generator)
         else:
             which = torch.randint(o.transforms_per_seed, (count,), generator=generator)
-            drawn = {k: v[labels * o.transforms_per_seed + which] for k, v in self.fixed.items()}
+            drawn = {k: v[labels * o.transforms_per_seed + which] for k, v in fixed.items()}
         drawn["labels"] = labels
         if self.noise:
             drawn["noise"] = torch.randint(o.seeds, (count, self.noise), generator=generator)
@@ -235,21 +256,3 @@ class Exemplar(Method):
         """The seeds as they were cut, (N, 3, p, p) in [0, 1]."""
         low = (self.windows.shape[-1] - self.side) // 2
         return self.windows[:, :, low : low + self.side, low : low + self.side].float() / 255
-
-    def named(self, copies: Tensor) -> Tensor:
-        """The seed that is named for each copy, int64 (B,); by triplets, the one that is nearest as it was cut."""
-        answers = self.answers(copies)
-        if self.bank is not None:
-            answers = forms.unit(answers) @ self.bank.vectors.T
-        elif self.options.form == "triplet":
-            seeds = torch.cat([self.answers(part) for part in self.originals().split(500)])
-            answers = forms.unit(answers) @ forms.unit(seeds).T
-        return answers.argmax(1)
-
-
-def side_of(options: ExemplarOptions, size: int) -> int:
-    """Side of a seed in pixels for images of `size` px; UsageError where it is too small or too large."""
-    side = options.patch or (size // 2 if size <= 32 else 8 * round(size / 24))
-    if not SMALLEST <= side <= size:
-        raise UsageError(f"Seeds of {side} px do not fit images of {size} px: take {SMALLEST} to {size} px.")
-    return side

@@ -37,8 +37,8 @@ if TYPE_CHECKING:
 
 TURNS = {"quarter": (0, 2, 4, 6), "two_0_180": (0, 4), "two_90_270": (2, 6), "eight": tuple(range(8))}
 """what each choice of `turns` tells apart, in eighths of a full turn, counter-clockwise"""
-UNDECIDED = 1.2
-"""loss of four turns of an image, near ln 4 where nothing tells them apart (a round thing, a texture)"""
+UNDECIDED = 1.2 / math.log(4)
+"""loss of an image's turns as a share of ln K, which it nears where nothing tells them apart (a round thing)"""
 
 
 @dataclass(frozen=True)
@@ -151,12 +151,12 @@ class Rotation(Method):
         "scenes. Not for aerial images, tissue and textures, which look the same from every side."
     )
     defended = {"border_crop": 0.1, "mask_corners": True, "jpeg_p": 1.0}
-    chance = 0.25
 
     def __init__(self, encoder: Encoder, options: RotationOptions, data: DataInfo) -> None:
         super().__init__(encoder, options, data)
         check_encoder(encoder, data.size, options.sizes)
         self.turns = TURNS[options.turns]
+        self.chance = 1 / len(self.turns)
         self.copies = min(options.turns_per_image, len(self.turns))
         head = nn.Linear if options.head == "linear" else hidden_layers
         self.head = head(encoder.dim, len(self.turns))
@@ -227,10 +227,10 @@ class Rotation(Method):
 
     @torch.no_grad()
     def held_out(self, views: dict[str, Tensor]) -> dict[str, float]:
-        """Loss, the share of turns that are named right, and of images with a loss above `UNDECIDED`."""
+        """Loss, the share of turns that are named right, and of images whose loss says `UNDECIDED`."""
         logits, labels = self.answers(views["images"]).float(), views["labels"]
         losses = F.cross_entropy(logits, labels, reduction="none").view(-1, self.copies).mean(1)
-        right, lost = logits.argmax(1) == labels, losses > UNDECIDED
+        right, lost = logits.argmax(1) == labels, losses > UNDECIDED * math.log(len(self.turns))
         return {
             "loss": losses.mean().item(),
             "accuracy": right.float().mean().item(),

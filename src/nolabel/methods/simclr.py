@@ -42,7 +42,7 @@ from nolabel.methods._contrastive import (
 from nolabel.methods._simclr_head import projection_head
 from nolabel.methods._sizes import check_encoder, check_sizes, view_side
 from nolabel.methods.base import DataInfo, Method, Recipe
-from nolabel.views import colour, filters, geometry
+from nolabel.views import colour, geometry
 from nolabel.views.fused import simclr_view
 
 if TYPE_CHECKING:
@@ -186,6 +186,10 @@ class SimCLR(Method):
         self.head = projection_head(options.head, encoder.dim, options.head_hidden, options.head_out)
         self.scale = 2 if options.loss_scale == "sum_of_means" else 1
 
+    @classmethod
+    def least_images(cls, options: SimCLROptions) -> int:
+        return 2
+
     def draw(self, n: int, generator: torch.Generator, progress: float) -> dict[str, Tensor]:
         o, count = self.options, n * self.options.views
         size = view_side(self.data.size, o.sizes, o.size_changes, progress)
@@ -196,10 +200,6 @@ class SimCLR(Method):
             **colour.draw_jitter(count, generator, weak, weak, weak, hue, o.jitter_p, o.brightness == "add"),
             **colour.draw_grey(count, generator, o.grey_p),
         }
-        if o.jitter_order == "fixed":
-            per_view["order"] = torch.arange(4).repeat(count, 1)
-        if o.blur_p:
-            per_view |= filters.draw_blur(count, generator, o.blur_sigma, o.blur_p)
         per_view |= _simclr_views.draw(o, count, generator)
         drawn = {k: v.unflatten(0, (n, o.views)) for k, v in per_view.items()}
         return {"size": torch.tensor(size)} | _simclr_views.arranged(o, drawn)

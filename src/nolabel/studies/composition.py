@@ -49,6 +49,10 @@ class Composition(Method):
         self.head = projection_head("mlp2_bn", encoder.dim, 512, 128)
         self.operations = tuple(dict.fromkeys((options.first, options.second)))
 
+    @classmethod
+    def least_images(cls, options: CompositionOptions) -> int:
+        return 2
+
     def draw(self, n: int, generator: torch.Generator, progress: float) -> dict[str, Tensor]:
         shared = geometry.draw_crop(n, generator) | geometry.draw_flip(n, generator)
         own = {

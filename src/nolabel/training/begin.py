@@ -175,6 +175,11 @@ def _recipe(request: Request, kind: type[Method], options: Any, data: DataInfo) 
     if request.asked["lr"] is not None:
         recipe = replace(recipe, lr=request.asked["lr"], lr_rule="fixed")
     recipe, sentence = fitted(recipe, data.images, world_size(request.asked["devices"]))
+    if recipe.batch_size < (least := kind.least_images(options)):
+        raise UsageError(
+            f"{request.asked['method']} compares images, so a batch of {recipe.batch_size} is too small: give a "
+            f"--batch-size of at least {least}, and as many images."
+        )
     if sentence:
         request.screen.say(sentence)
     return recipe

@@ -58,13 +58,16 @@ class Keeper:
     def save(
         self, optimizer: torch.optim.Optimizer, fabric: Fabric, step: int, seconds: float, encoder: Encoder
     ) -> None:
-        """Write the checkpoint after `step` updates and `seconds` of training, and `encoder`."""
-        extra = {"seconds": seconds, "scaler": fabric.strategy.precision.state_dict()}
-        checkpoint.save(self.run.checkpoints, self.method, optimizer, step, extra)
+        """Write `encoder`, and the checkpoint after `step` updates and `seconds` of training.
+
+        In this order: a run that was killed between the two makes the step again, and the encoder with it.
+        """
         info: dict[str, Any] = {
             key: self.run.info.get(key) for key in ("method", "options", "seed", "budget")
         }
         _io.save_encoder(self.run.folder, encoder, info | {"step": step})
+        extra = {"seconds": seconds, "scaler": fabric.strategy.precision.state_dict()}
+        checkpoint.save(self.run.checkpoints, self.method, optimizer, step, extra)
 
     def restore(self, optimizer: torch.optim.Optimizer, fabric: Fabric) -> tuple[int, float]:
         """Load the newest whole checkpoint in place: (updates done, seconds of training); (0, 0) without one."""

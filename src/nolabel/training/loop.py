@@ -160,7 +160,8 @@ class _Job:
         every = settings.log_every or max(1, min(50, total // 400))
         watches = self.run.info["budget"]["watches"]
         moments = {-(-total * k // watches) for k in range(1, watches + 1)}
-        bad, kept, saved, row = FirstBad(fabric.device), first, time.monotonic(), {}
+        bad, kept, saved = FirstBad(fabric.device), first, time.monotonic()
+        row = (self.run.metrics() or [{}])[-1]
         done, ending = first, False
         with (
             stop_asked() as stop,
@@ -185,7 +186,7 @@ class _Job:
                     encoder = self.keeper.encoder(final=done == total)
                 if done in moments:
                     row |= self.watch.measure(encoder, done, total)
-                    self._name_collapse(row, done)
+                    self._name_collapse(row, done, total)
                 recorder.write(done, done / self.epoch, row)
                 if encoder is not None and (due or ending or done == total):
                     if not self.keeper.finite():
@@ -207,9 +208,10 @@ class _Job:
             return asked
         return logged and float(distributed.mean(torch.tensor(float(asked), device=self.fabric.device))) > 0
 
-    def _name_collapse(self, row: dict[str, float], step: int) -> None:
-        sentence = collapse(row, step) if self.fabric.is_global_zero else None
-        if sentence and "collapse" not in self.run.info:
+    def _name_collapse(self, row: dict[str, float], step: int, total: int) -> None:
+        if not self.fabric.is_global_zero or "collapse" in self.run.info:
+            return
+        if sentence := collapse(row, step) or self.source.method.collapsed(row, step / total):
             self.run.update(collapse={"step": step, "sentence": sentence})
             self.progress.say(sentence)
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from nolabel.data.order import batch_indices
 from nolabel.data.store import ImageStore
+from nolabel.errors import UsageError
 from nolabel.methods.base import Method
 from nolabel.seeds import derive, generator
 from nolabel.training.precision import laid_out
@@ -32,11 +33,15 @@ class ViewSource:
     def views(self, step: int, progress: float) -> dict[str, Tensor]:
         """Views of `step`, drawn for the whole batch and cut to this process's share of the images."""
         indices = batch_indices(len(self.store), self.batch_size, self.seed, step)
-        return self.of(indices, generator(self.seed, "views", step), progress)
+        random = generator(self.seed, "views", step)
+        return self._of(indices, self.method.draw(len(indices), random, progress))
 
-    def of(self, indices: Tensor, random: torch.Generator, progress: float) -> dict[str, Tensor]:
-        """Views of the images at `indices` (n,) of the store, n a multiple of the number of processes."""
-        drawn = self.method.draw(len(indices), random, progress)
+    def held_out(self, indices: Tensor, batch: int, progress: float) -> dict[str, Tensor]:
+        """Views for `Method.held_out`: the `batch`-th, of images `indices` (n,), n a multiple of the processes."""
+        random = generator(self.seed, "held_out", batch)
+        return self._of(indices, self.method.draw_held_out(len(indices), random, progress))
+
+    def _of(self, indices: Tensor, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
         share = len(indices) // self.world
         mine = slice(self.rank * share, (self.rank + 1) * share)
         local = {key: value[mine] if value.ndim else value for key, value in drawn.items()}
@@ -67,7 +72,14 @@ def train_step(
     for group in optimizer.param_groups:
         group["lr"] = lr * group["rate"]
     optimizer.zero_grad()
-    found = model(views)
+    try:
+        found = model(views)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UsageError(
+            "BatchNorm sees one value of each channel, because a step has too few views: give a larger --batch-size."
+        ) from None
     fabric.backward(total_loss(found))
     optimizer.step()
     return {key: value.detach() for key, value in found.items() if value.ndim == 0}

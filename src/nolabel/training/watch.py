@@ -55,18 +55,20 @@ class Watch:
 
     @torch.no_grad()
     def _task(self, count: int, progress: float) -> dict[str, float]:
-        """`held_out/<name>`: how well the task is solved on at most `count` held-out images."""
+        """`held_out/<name>`: how well the task is solved on at most `count` held-out images; {}: too few."""
         if self.held_out is None:
             return {}
         source, method = replace(self.source, store=self.held_out), self.source.method
         size = min(source.batch_size, len(self.held_out) // source.world * source.world)
+        if size < method.least_images(method.options):
+            return {}
         sums: dict[str, float] = {}
         batches = max(1, min(count, len(self.held_out)) // size)
         method.eval()
         order = torch.randperm(len(self.held_out), generator=generator(source.seed, "held_out", "order"))
         for batch in range(batches):
             indices = order[batch * size : (batch + 1) * size]  # stores are in order of class
-            views = source.of(indices, generator(source.seed, "held_out", batch), progress)
+            views = source.held_out(indices, batch, progress)
             with self.fabric.autocast():
                 found = method.held_out(views)
             for name, value in found.items():

@@ -1,7 +1,11 @@
 """Hue, saturation and value, and the contrast changes of Exemplar (Dosovitskiy et al., 2014)."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
+
+ROUNDING = 1e-6
+"""saturation or value up to which a pixel is grey or black: a power below 1 would make a colour of it"""
 
 
 def rgb_to_hsv(images: Tensor) -> Tensor:
@@ -36,5 +40,6 @@ def scale_components(images: Tensor, components: Tensor, factors: Tensor) -> Ten
 def change_hsv(images: Tensor, power: Tensor, factor: Tensor, offset: Tensor, hue: Tensor) -> Tensor:
     """Saturation and value to a power, times a factor, plus an offset, each (B, 2); hue (B,) added to the hue."""
     h, sv = rgb_to_hsv(images).split((1, 2), 1)
-    sv = sv.clamp_min(1e-6) ** power[:, :, None, None] * factor[:, :, None, None] + offset[:, :, None, None]
+    sv = F.threshold(sv, ROUNDING, 0.0) ** power[:, :, None, None]
+    sv = sv * factor[:, :, None, None] + offset[:, :, None, None]
     return hsv_to_rgb(torch.cat([(h + hue.view(-1, 1, 1, 1)) % 1, sv.clamp(0, 1)], 1))

@@ -39,8 +39,11 @@ def hidden(kind: Kind, drawn: dict[str, Tensor], n: int, size: int, fraction: fl
 
 
 def hole_side(size: int, fraction: float) -> int:
-    """Side in pixels of a centred square of about `fraction` of the image's side: as far from all four edges."""
-    return size - 2 * round(size * (1 - fraction) / 2)
+    """Side in pixels of a centred square of about `fraction` of the image's side: as far from all four edges.
+
+    At least one pixel is hidden, and at least one on each side is not.
+    """
+    return size - 2 * min(max(1, round(size * (1 - fraction) / 2)), (size - 1) // 2)
 
 
 def centre(n: int, size: int, side: int) -> Tensor:
@@ -57,8 +60,11 @@ def draw_blocks(n: int, generator: torch.Generator) -> dict[str, Tensor]:
 
 
 def blocks(drawn: dict[str, Tensor], size: int, fraction: float) -> Tensor:
-    """Four squares that may overlap, together at most `fraction` of the area: bool (n, size, size)."""
-    side = int(size * math.sqrt(fraction / BLOCKS))
+    """Four squares that may overlap, together at most `fraction` of the area: bool (n, size, size).
+
+    Each has a pixel at least, however small the fraction.
+    """
+    side = max(1, int(size * math.sqrt(fraction / BLOCKS)))
     start = (drawn["block_place"] * (size - side + 1)).long()[..., None]
     along = torch.arange(size, device=start.device)
     inside = (along >= start) & (along < start + side)
@@ -79,7 +85,7 @@ def draw_region(n: int, size: int, generator: torch.Generator) -> dict[str, Tens
 
 
 def region(drawn: dict[str, Tensor], size: int, fraction: float) -> Tensor:
-    """Regions of exactly `fraction` of the area, rounded to a pixel: bool (n, size, size).
+    """Regions of exactly `fraction` of the area, rounded to a pixel, never none or all: bool (n, size, size).
 
     Uniform noise enlarged bicubically, of which the lowest values are hidden. The released code thresholds such noise
     at a fixed level and draws until the area suits; here every image has the threshold that its area asks for.
@@ -90,7 +96,8 @@ def region(drawn: dict[str, Tensor], size: int, fraction: float) -> Tensor:
     along = start[..., None] + torch.arange(size, device=start.device)
     image = torch.arange(len(noise), device=start.device)[:, None, None]
     values = smooth[image, along[:, 0, :, None], along[:, 1, None]].flatten(1)
-    lowest = values.topk(round(fraction * size * size), largest=False, sorted=False).indices
+    count = min(max(1, round(fraction * size * size)), size * size - 1)
+    lowest = values.topk(count, largest=False, sorted=False).indices
     return torch.zeros_like(values, dtype=torch.bool).scatter_(1, lowest, True).view(-1, size, size)
 
 
