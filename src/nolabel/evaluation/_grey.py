@@ -20,8 +20,8 @@ def greyed(store: ImageStore) -> ImageStore:
     offsets = sizes.cumsum(0) - sizes
     pixels = torch.empty(int(sizes.sum()), dtype=torch.uint8)
     for start, there, size in zip(store.offsets.tolist(), offsets.tolist(), sizes.tolist(), strict=True):
-        image = store.pixels[start : start + size].view(3, -1)
-        pixels[there : there + size].view(3, -1)[:] = (weights @ image.float()).round().byte()
+        image = store.pixels[start : start + size].view(-1, 3)
+        pixels[there : there + size].view(-1, 3)[:] = (image.float() @ weights).round().byte()[:, None]
     return replace(
         store, pixels=pixels, offsets=offsets, source=f"{store.source}, grey", entry=None,
         fingerprint=hashlib.sha256(f"{store.fingerprint} grey".encode()).hexdigest(),
