@@ -258,6 +258,20 @@ def test_beyond_the_curve_there_is_a_bound() -> None:
     assert below.text.startswith("at most")
 
 
+def test_only_accuracies_beyond_the_curve_give_a_bound() -> None:
+    """With one number of labels, or equal to the top of the curve, neither side is taken for the other."""
+    worse = saved(hits([0.3])[0], 40, hits([0.6]), [40], 0)
+    assert worse == (0, None, 0, "at most: with 40 labels the other is as good or better")
+    better = saved(hits([0.9])[0], 40, hits([0.3]), [40], 0)
+    assert better == (0, 0, None, "at least: with its 40 labels the other stays below")
+    equal = saved(hits([0.5])[0], 10, hits([0.3, 0.5]), [10, 100], 0)
+    assert (equal.value, equal.text) == (90, "within the measured numbers of labels")
+    fallen = saved(hits([0.45])[0], 10, hits([0.5, 0.4]), [10, 100], 0)
+    assert fallen.text.startswith("at most")
+    unsure = saved(1 - hits([0.5])[0], 10, hits([0.49]), [10], 0)
+    assert (unsure.low, unsure.high) == (None, None)
+
+
 def test_points_of_the_curve() -> None:
     sizes = LabelEfficiency(LabelEfficiencyOptions()).sizes
     assert sizes(labelled([40] * 3)) == {1: 3, 4: 12, 16: 48, 40: 120}
