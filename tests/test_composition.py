@@ -93,7 +93,7 @@ def test_the_study_goes_on_where_it_was_stopped_and_keeps_n_and_intervals(
     code, out, err = say(*words)
     assert code == 0, err
     assert begun[4:] == [(names[3], True), *((name, False) for name in names[4:])]
-    assert f"{names[3]}: 50.0% (40.0 to 60.0, 8 images)" in out
+    assert f"{names[3]}: 50.0 % (40.0 to 60.0, 8 images)" in out.replace("\u00a0", " ")
     rows = read_rows(tmp_path / run.TABLE)
     assert [f"{row['row']}-{row['column']}" for row in rows] == names
     assert all((row["low"], row["high"], row["n"], row["seeds"]) == (0.4, 0.6, 8, [0]) for row in rows)

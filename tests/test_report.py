@@ -354,9 +354,9 @@ def knn_difference(value: float, p: float) -> Row:
     ("linear", "near", "title", "words"),
     [
         (paired(0.003, 0.41), knn_difference(0.115, 1e-9), "Better than random weights by kNN, not shown by a linear",
-         "46.0 % (45.0 to 47.0) right: 11.5 points more than random weights (95 % interval 10.5 to 12.5), larger"),
+         "46.0 % (45.0 to 47.0) right: 11.5 points more than random weights (95 % interval 10.5 to 12.5), more"),
         (paired(0.003, 0.41), knn_difference(0.002, 0.6), "No difference from random weights was shown",
-         "no larger than chance explains (p = 0.60)"),
+         "no more than chance explains (p = 0.60)"),
         (paired(0.052, 1e-6), knn_difference(0.115, 1e-9), "Training helped", "11.5 points more"),
         (paired(-0.05, 1e-6), knn_difference(0.115, 1e-9), "Worse than random weights", "11.5 points more"),
     ],

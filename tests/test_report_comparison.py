@@ -46,6 +46,8 @@ def saved(against: str, labels: int, value: float, low: float | None, high: floa
 
 
 WITHIN = "within the measured numbers of labels"
+ABOVE = "at least: with its 6,000 labels the other stays below"
+BELOW = "at most: with 10 labels the other is as good or better"
 
 
 def record(method: str, rows: Sequence[Row]) -> Record:
@@ -87,13 +89,26 @@ def test_a_probe_of_one_stage_is_not_one_with_few_labels() -> None:
         ([saved(RANDOM, 40, 99, 50, None, WITHIN)],
          "as good as random weights of the same network with about 139: it saves about 99 labels (95 % interval from "
          "50 up)."),
-        ([saved(SCRATCH, 640, -200, -300, 50, WITHIN)], "costs about 200 labels (95 % interval -50 to 300)."),
-        ([saved(SCRATCH, 40, 5960, None, None, "at least: with its 6,000 labels the other stays below"),
-          saved(SCRATCH, 6000, 0, None, None, "at least: with its 6,000 labels the other stays below")],
+        ([saved(SCRATCH, 640, -200, -300, 50, WITHIN)],
+         "costs about 200 labels (95 % interval -50 to 300), no more than chance explains."),
+        ([saved(SCRATCH, 40, 99, None, 150, WITHIN)],
+         "saves about 99 labels (95 % interval up to 150), no more than chance explains."),
+        ([saved(SCRATCH, 10, 5990, -5, None, ABOVE), saved(SCRATCH, 40, 5960, 1078, None, ABOVE)],
          "With 40 labels it is as good as the same network trained from scratch with more than 6,000, the most that "
-         "were tried: it saves at least 5,960 labels."),
-        ([saved(SCRATCH, 10, 0, None, 5, "at most: with 10 labels the other is as good or better")],
+         "were tried: it saves at least 1,078 labels, the low end of the 95 % interval."),
+        ([saved(SCRATCH, 40, 5960, -200, None, ABOVE)],
+         "the most that were tried: that it saves labels was not shown (95 % interval from -200 up)."),
+        ([saved(SCRATCH, 40, 5960, None, None, ABOVE)],
+         "the most that were tried: that it saves labels was not shown (the 95 % interval has no low end)."),
+        ([saved(SCRATCH, 6000, 0, 0, None, ABOVE)],
+         "the most that were tried: it saves labels, and how many was not measured."),
+        ([saved(SCRATCH, 10, 0, None, 0, BELOW)],
          "with 10 or fewer, the fewest that were tried: it saves no labels."),
+        ([saved(SCRATCH, 100, -90, None, -60, BELOW)],
+         "the fewest that were tried: it costs at least 60 labels, the near end of the 95 % interval."),
+        ([saved(SCRATCH, 10, 0, None, 5, BELOW)],
+         "the fewest that were tried: that it saves none was not shown (95 % interval up to 5)."),
+        ([saved(SCRATCH, 10, 0, None, None, BELOW)], "none was not shown (the 95 % interval has no high end)."),
     ],
 )  # fmt: skip
 def test_the_labels_saved_are_those_against_training_from_scratch_with_the_most_labels(
@@ -151,6 +166,94 @@ def test_the_first_that_is_shown_to_help_is_taken() -> None:
     )
     assert text.startswith("SimCLR is the encoder to take")
     assert "Not shown to help here: jigsaw (0.1 points above random weights)" in text
+
+
+def test_a_loss_that_is_more_than_chance_is_told_as_one() -> None:
+    rotation = record("rotation", pair("rotation", "linear", 0.5, -0.08, 1e-9, 0.5))
+    jigsaw = record("jigsaw", pair("jigsaw", "linear", 0.4, -0.18, 1e-9, 0.4))
+    text = told(rotation, jigsaw).replace("\u2212", "-")
+    assert compared([rotation, jigsaw]).tone == "worse"
+    assert text.startswith("Every method is worse than random weights on these images.")
+    assert (
+        "8.0 points less than random weights (95 % interval -9.3 to -6.7) of the same network, more than chance "
+        "explains (p < 0.001 after Holm's correction for 2 tests): the untrained network is the better choice."
+    ) in text
+    assert "Worse than random weights: jigsaw by 18.0 points." in text
+    simclr = record("simclr", pair("simclr", "linear", 0.7, 0.001, 0.8, 0.7))
+    text = told(rotation, simclr)
+    assert compared([rotation, simclr]).tone == "unclear"
+    assert text.startswith("No method was shown to help on these images.")
+    assert (
+        "0.1 points more than random weights (95 % interval −1.2 to 1.4) of the same network, no more" in text
+    )
+    assert "Worse than random weights: rotation by 8.0 points." in text
+    assert "Not shown to help" not in text
+
+
+def test_numbers_without_a_test_or_an_interval_are_not_called_overlapping() -> None:
+    bare = [Row("simclr", "linear", "top1", 0.9, n=1000), Row(RANDOM, "linear", "top1", 0.1, n=1000)]
+    untested = "(not tested, and without the interval of one or both)"
+    assert (
+        f"80.0\u00a0points from random weights may be chance {untested}" in judge(bare, "simclr").sentences[1]
+    )
+    assert f"of the same network, which may be chance {untested}." in told(record("simclr", bare))
+
+
+@pytest.mark.parametrize(
+    ("linear", "near", "sentence"),
+    [
+        (0.001, -0.001, "shows no gain of any of them either."),
+        (0.08, -0.001, "shows no gain of any of them."),
+        (0.08, -0.06, "to the features, there is a loss against random weights of SimCLR by 6.0 points."),
+        (0.08, 0.06, "to the features, there is a gain over random weights of SimCLR by 6.0 points."),
+    ],
+)
+def test_what_knn_says_beside_the_probe(linear: float, near: float, sentence: str) -> None:
+    def p(gain: float) -> float:
+        return 1e-9 if abs(gain) > 0.01 else 0.8
+
+    rows = pair("simclr", "linear", 0.6, linear, p(linear)) + pair("simclr", "knn", 0.3, near, p(near))
+    text = told(record("simclr", rows))
+    assert sentence in text
+    assert ("either" in text) == sentence.endswith("either.")
+
+
+def test_knn_speaks_of_those_that_it_measured() -> None:
+    rows = pair("simclr", "linear", 0.6, 0.08, 1e-9) + pair("simclr", "knn", 0.3, 0.001, 0.8)
+    text = told(record("simclr", rows), record("rotation", pair("rotation", "linear", 0.5, 0.08, 1e-9)))
+    assert "shows no gain of SimCLR." in text
+
+
+def test_runs_are_compared_by_a_protocol_that_all_have() -> None:
+    both = pair("simclr", "linear", 0.8, 0.1, 1e-9, 0.8) + pair("simclr", "knn", 0.5, 0.1, 1e-9, 0.5)
+    text = told(
+        record("simclr", both),
+        record("jigsaw", pair("jigsaw", "knn", 0.45, 0.05, 1e-9, 0.45)),
+        record("rotation", pair("rotation", "finetune", 0.9, 0.2, 1e-9, 0.9)),
+    )
+    assert text.startswith("SimCLR is the encoder to take.")
+    assert (
+        "SimCLR names 50.0 % (49.0 to 51.0) of the test images right by the kNN vote: 10.0 points more"
+        in text
+    )
+    assert "Behind it: jigsaw by 5.0 points." in text
+    assert (
+        "Compared by the kNN vote, because jigsaw and rotation were not measured by a linear probe. Left out, because "
+        "not measured by the kNN vote: rotation."
+    ) in text
+
+
+def test_what_is_no_top_1_with_all_labels_is_not_told_as_one() -> None:
+    few = told(record("simclr", pair("simclr", "linear@1%", 0.4, 0.1, 1e-9)))
+    assert "right by linear probe with 1 % of the labels: 10.0 points more" in few
+    assert "with all labels" not in few
+    rows = [
+        replace(row, metric=row.metric.replace("top1", "balanced"))
+        for row in pair("simclr", "linear", 0.4, 0.1, 1e-9)
+    ]
+    assert "of the test images right, averaged over the classes: 10.0 points more" in told(
+        record("simclr", rows)
+    )
 
 
 def test_baselines_that_only_another_run_holds_count_for_the_best() -> None:

@@ -9,8 +9,10 @@ import numpy as np
 from nolabel.report import pictures
 from nolabel.report._text import SPACE
 from nolabel.report.columns import columns
+from nolabel.report.page import write_comparison, write_report
 from nolabel.report.records import Row, read_record
 from nolabel.report.verdict import judge
+from test_report import Page, row, write_run
 
 
 def test_measures_of_retrieval_clustering_and_discovery_are_told() -> None:
@@ -28,6 +30,20 @@ def test_measures_of_retrieval_clustering_and_discovery_are_told() -> None:
     assert "labels" not in judge(rows, "simclr").title
     assert [row.is_measure for row in rows] == [True, True, True, True, False]
     assert [row.ends for row in rows[1:3]] == ["28.0 to 32.0", "0.2 to 0.226"]
+
+
+def test_a_table_s_caption_tells_whose_settings_differ(tmp_path: Path) -> None:
+    places = [
+        write_run(
+            tmp_path / name,
+            name,
+            [row(name, "top1", 0.6, setting={"train_images": n, "size": 32, "data": "a"})],
+        )
+        for name, n in (("simclr", 50_000), ("rotation", 10_000))
+    ]
+    page = Page(write_comparison(places, tmp_path / "both.html"))
+    assert "Linear probe (training images: 50,000 for simclr, 10,000 for rotation; size: 32)." in page.text
+    assert "Linear probe (training images: 50,000; size: 32)." in Page(write_report(places[0])).text
 
 
 def test_several_runs_on_one_query_stand_in_columns(tmp_path: Path) -> None:

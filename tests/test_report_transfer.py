@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from nolabel import runs
-from nolabel.report.records import Row
-from nolabel.report.transfer import board, called, leaks, lines, ranks, summary
+from nolabel.report.records import Record, Row
+from nolabel.report.transfer import board, called, leaks, lines, ranks, summary, transfer
 
 RANDOM = "random:resnet10"
 
@@ -71,6 +71,66 @@ def test_encoders_are_rows_and_the_best_and_what_is_tied_with_it_are_marked(tmp_
     assert summary(found)[1].startswith(
         "rotation is better than random weights on pets and tied with random weights on dtd"
     )
+
+
+def test_a_difference_whose_interval_holds_zero_is_a_tie(tmp_path: Path) -> None:
+    rows = [value("simclr", "dtd", 0.43), value(RANDOM, "dtd", 0.4),
+            difference("simclr", RANDOM, "dtd", 0.03, 0.02) | {"low": -0.01, "high": 0.07}]  # fmt: skip
+    (line,) = lines(write(tmp_path, rows))["transfer"]
+    assert line.says == "tied"
+    assert board([line]).best == {("simclr", "dtd"), (RANDOM, "dtd")}
+    assert summary([line]) == [
+        "Tied with random weights on dtd (better and worse: paired permutation test, p < 0.05, and a 95 % interval "
+        "without 0)."
+    ]
+    sure = difference("simclr", RANDOM, "dtd", 0.03, 0.02) | {"low": 0.01, "high": 0.05}
+    assert lines(write(tmp_path, [*rows[:2], sure]))["transfer"][0].says == "better"
+
+
+def test_what_was_not_compared_with_the_best_is_marked_and_the_legend_says_so(tmp_path: Path) -> None:
+    other = "random:resnet18"
+    rows = [*ROWS[:6], value("jigsaw", "/data/pets", 0.2), value(other, "/data/pets", 0.698),
+            difference("jigsaw", other, "/data/pets", -0.498, 0.001)]  # fmt: skip
+    table = board(lines(write(tmp_path, rows))["transfer"])
+    assert table.cell(other, "/data/pets").replace("\u00a0", " ") == "69.8 %†"
+    assert table.cell("jigsaw", "/data/pets").endswith("†")
+    assert table.cell(RANDOM, "/data/pets").replace("\u00a0", " ") == "40.0 %"
+    assert table.legend.endswith("† not compared with the best of its set.")
+    assert "†" not in board(lines(write(tmp_path, ROWS))["transfer"]).legend
+
+
+def test_of_map_the_difference_is_said_to_be_of_right_decisions(tmp_path: Path) -> None:
+    curve = {"1e+05": 0.1, "1": 0.3, "1e-06": 0.5}
+    rows = [value("simclr", "voc2007", 0.5) | {"metric": "map11", "chosen": {"l2": 1e-6, "l2_curve": curve}},
+            value(RANDOM, "voc2007", 0.3) | {"metric": "map11"},
+            difference("simclr", RANDOM, "voc2007", 0.012, 0.01) | {"metric": "map11_difference"}]  # fmt: skip
+    (line,) = lines(write(tmp_path, rows))["transfer"]
+    assert line.change == "+1.2 of right decisions"
+    assert line.l2 == "1e−6 (end of the grid)"
+    assert summary([line])[0].endswith("; of mAP, the share of right decisions is compared).")
+    assert lines(write(tmp_path, ROWS))["transfer"][0].change == "+30.0"
+
+
+def test_the_caption_tells_whose_settings_differ(tmp_path: Path) -> None:
+    def of(subject: str, data: str, **setting: int) -> dict[str, Any]:
+        row = value(subject, data, 0.5)
+        return row | {"setting": row["setting"] | setting}
+
+    def page(*rows: dict[str, Any]) -> str:
+        pairs = [difference("simclr", RANDOM, data, 0.1, 0.01) for data in ("dtd", "pets")]
+        record = Record(write(tmp_path, [*rows, *pairs]), {}, [], (), ())
+        return str(transfer(record)).replace("\u00a0", " ")
+
+    alike = page(of("simclr", "dtd", size=32, seed=0), of(RANDOM, "dtd", size=32, seed=0))
+    assert "Linear probe (size: 32; seed: 0)." in alike
+    of_sets = page(of("simclr", "dtd", size=32), of(RANDOM, "dtd", size=32),
+                   of("simclr", "pets", size=64), of(RANDOM, "pets", size=64))  # fmt: skip
+    assert "Linear probe (size: 32 for dtd, 64 for pets)." in of_sets
+    of_subjects = page(of("simclr", "dtd", steps=2), of(RANDOM, "dtd", steps=4))
+    assert "Linear probe (steps: 2 for simclr, 4 for random weights (resnet10))." in of_subjects
+    mixed = page(of("simclr", "dtd", seed=0), of(RANDOM, "dtd", seed=0),
+                 of("simclr", "pets", seed=1), of(RANDOM, "pets", seed=0))  # fmt: skip
+    assert "seed: 0 for simclr on dtd, random weights (resnet10) on dtd and random" in mixed
 
 
 def test_weights_that_an_encoder_had_before_are_left_out(tmp_path: Path) -> None:

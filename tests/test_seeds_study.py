@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from cli_helpers import Say, one_line
+from nolabel.report.records import Row
 from nolabel.studies import seeds
 
 
@@ -17,8 +18,11 @@ def test_every_form_is_run_at_every_number_of_seeds() -> None:
 
 
 def test_the_picture_has_both_charts() -> None:
+    linear, knn = (
+        Row("exemplar", "linear", "top1", value, value - 0.1, value + 0.1, 1000) for value in (0.5, 0.3)
+    )
     points = [
-        seeds.Point(form, count, 0.5, 0.3, 0.1, 257 * count, 0)
+        seeds.Point(form, count, linear, knn, None, 257 * count, 0)
         for form in ("softmax", "triplet")
         for count in (50, 1000)
     ]

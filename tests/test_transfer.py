@@ -82,6 +82,9 @@ def test_tags_are_found_and_poisoned_test_images_choose_nothing() -> None:
     assert found.result.value > 0.97
     assert found.result.low <= found.result.value <= found.result.high
     assert found.correct.mean() > 0.9
+    curve = found.result.chosen["l2_curve"]
+    assert len(curve) == 45
+    assert max(curve.values()) == found.result.chosen["validation"]
     poisoned = x.clone()
     poisoned[200:] = 1e6
     assert of_features(subject(poisoned), target("map11", tags), 0).result.chosen == found.result.chosen

@@ -1,5 +1,6 @@
 """`nolabel study NAME DATA`: an experiment of many runs on your own images, at a budget you choose."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,7 +10,8 @@ from nolabel.cli import _screen
 from nolabel.cli.evaluate import LISTED
 from nolabel.data.store import ImageStore
 from nolabel.evaluation._split import check_labels
-from nolabel.report._text import percent
+from nolabel.report._text import count
+from nolabel.report.records import Row
 from nolabel.runs import training_size, write_atomically
 from nolabel.studies import heads, run, seeds
 from nolabel.studies.composition import OPERATIONS
@@ -55,7 +57,8 @@ def study(
     settings = {"minutes": minutes, "encoder": encoder, "labels": labels, "seed": seed}
     if name == "augmentations":
         found = run.carry_out(run.augmentations(), data, folder, say=_screen.line, **settings)
-        picture = heat_map(found, OPERATIONS, f"Linear probe, top-1 in %, {minutes:g} min a run")
+        shares = {place: row.value for place, row in found.items()}
+        picture = heat_map(shares, OPERATIONS, f"Linear probe, top-1 in %, {minutes:g} min a run")
         write_atomically(folder / "augmentations.svg", picture)
         _screen.line(f"The heat-map is {folder / 'augmentations.svg'}.")
         return
@@ -66,29 +69,39 @@ def study(
         return
     found = run.carry_out(run.heads(), data, folder, say=_screen.line, **settings)
     store = ImageStore.open(data, size=training_size(folder / "head-mlp2") or 32, labels=labels)
-    rows = []
-    for head in run.HEADS:
-        told = heads.answers(folder / f"head-{head}", store, seed)
-        rows += [(head, where, *map(percent, values)) for where, values in told.items()]
-    _screen.line(f"What a small network reads from h and from g(h), on {heads.TEST:,} test images or fewer:")
-    _screen.table(("head", "read from", *heads.QUESTIONS), rows, right=heads.QUESTIONS)
-    linear = [(head, percent(value)) for (head, _), value in found.items()]
-    _screen.table(
-        ("head", "linear probe on the best stage"), linear, right=("linear probe on the best stage",)
-    )
+    _show_heads({head: heads.answers(folder / f"head-{head}", store, seed) for head in run.HEADS}, found)
+
+
+def _show_heads(read: Mapping[str, dict[str, list[Row]]], found: Mapping[tuple[str, str], Row]) -> None:
+    rows = [
+        (head, where, *map(_with_ends, answers), count(answers[0].n))
+        for head, told in read.items()
+        for where, answers in told.items()
+    ]
+    _screen.line("What a small network reads from h and from g(h), with 95 % intervals:")
+    right = (*heads.QUESTIONS, "test images")
+    _screen.table(("head", "read from", *right), rows, right=right)
+    linear = [(head, row.in_words, row.ends, count(row.n)) for (head, _), row in found.items()]
+    columns = ("linear probe on the best stage", "95 % interval", "test images")
+    _screen.table(("head", *columns), linear, right=columns)
+
+
+def _with_ends(row: Row) -> str:
+    return f"{row.in_words} ({row.ends})" if row.ends else row.in_words
 
 
 def _show_seeds(found: list[seeds.Point], folder: Path, minutes: float) -> None:
     title = f"Exemplar: more seeds, {minutes:g} min a run"
     write_atomically(folder / "seeds.svg", seeds.picture(found, title))
-    columns = ("linear probe", "kNN", "held-out answers right", "parameters of the head", "remembered values")
+    columns = ("linear probe", "kNN", "test images", "held-out answers right", "held-out images",
+               "parameters of the head", "remembered values")  # fmt: skip
     rows = [
         (
             point.form,
             f"{point.seeds:,}",
-            percent(point.linear),
-            percent(point.knn),
-            "" if point.solved is None else percent(point.solved),
+            *map(_with_ends, (point.linear, point.knn)),
+            count(point.linear.n),
+            *((_with_ends(solved), count(solved.n)) if (solved := point.solved) else ("", "")),
             f"{point.parameters:,}",
             f"{point.remembered:,}",
         )
@@ -96,6 +109,7 @@ def _show_seeds(found: list[seeds.Point], folder: Path, minutes: float) -> None:
     ]
     _screen.table(("form", "seeds", *columns), rows, right=("seeds", *columns))
     _screen.line(
-        "An answer names the seed of a copy; of triplets it is right where the copy of the same seed is the nearer one."
+        "In brackets: 95 % intervals. An answer names the seed of a copy; of triplets it is right where the copy of "
+        "the same seed is the nearer one."
     )
     _screen.line(f"The picture is {folder / 'seeds.svg'}.")

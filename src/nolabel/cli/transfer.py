@@ -15,7 +15,7 @@ from nolabel.evaluation.finetune import FinetuneOptions
 from nolabel.evaluation.run import check_channels, subject_of
 from nolabel.evaluation.targets import Candidate, Wanted, transfer_all
 from nolabel.report import transfer as table
-from nolabel.report._text import count, number, p_value, percent, signed
+from nolabel.report._text import count, number, p_value, percent
 from nolabel.report.page import write_report
 from nolabel.runs import DESCRIPTION, TRANSFER
 
@@ -42,7 +42,8 @@ def transfer(
 
     Each set has its own metric (top-1, the mean over classes, 11-point mean average precision), known by its
     name. L2 is chosen from the paper's 45 values on a part of the training images, and a paired permutation
-    test decides ties. The same command again goes on where it stopped: sets that were measured are left alone.
+    test and the interval of the difference decide ties. The same command again goes on where it stopped: sets
+    that were measured are left alone.
 
     Parameters
     ----------
@@ -129,7 +130,7 @@ def _show_board(board: table.Board, heading: str) -> None:
         for subject in board.subjects
     ]
     _screen.table((heading, *columns), rows, right=columns)
-    _screen.line(table.LEGEND)
+    _screen.line(board.legend)
     _screen.line()
 
 
@@ -143,7 +144,7 @@ def _cells(line: table.Line) -> tuple[str, ...]:
         percent(line.encoder.value),
         table.called(line.other.subject),
         percent(line.other.value),
-        signed(line.difference.value),
+        line.change,
         line.ends,
         *tests,
         count(line.encoder.n),

@@ -123,7 +123,7 @@ class Result:
     protocol: str
     """such as `linear`"""
     metric: str
-    """such as `top1`, `top5`, `balanced`; `top1_difference`: paired comparison with `setting["against"]`"""
+    """such as `top1`, `balanced`; `top1_difference` or `balanced_difference`: comparison with `setting["against"]`"""
     value: float
     """in [0, 1] for accuracies"""
     low: float | None

@@ -28,6 +28,8 @@ from nolabel.evaluation.supervised import SCRATCH
 from nolabel.seeds import derive
 
 RESAMPLES = 1000
+TAIL = 0.025
+"""of the resamples, on each side of the interval"""
 FACTOR = 4
 """from one number of labels to the next"""
 
@@ -221,7 +223,7 @@ class LabelEfficiency(Protocol):
 
 
 class Saved(NamedTuple):
-    """A number of labels with its 95 % interval; an end that lies beyond the measured curve is None."""
+    """A number of labels with its 95 % interval; an end is None where the measured curve does not reach so far."""
 
     value: float
     low: float | None
@@ -253,17 +255,18 @@ def saved(
     accuracies = (of_own * (weights @ own.T)).sum(1)
     points = np.stack([(of_curve * (weights @ point.T)).sum(1) for point in curve], 1)
     drawn = [needed(accuracy, at, sizes) for accuracy, at in zip(accuracies, points, strict=True)]
-    low, high = np.percentile(drawn, [2.5, 97.5])
-    value = needed(own.mean(), curve.mean((1, 2)), sizes)
+    low, high = np.percentile(drawn, [100 * TAIL, 100 * (1 - TAIL)])
+    beneath, above = (accuracies <= points[:, 0]).mean(), (accuracies > points.max(1)).mean()
+    accuracy, means = own.mean(), curve.mean((1, 2))
     text = "within the measured numbers of labels"
-    if value >= most:
+    if accuracy > means.max():
         text = f"at least: with its {most:,} labels the other stays below"
-    elif value <= least:
+    elif accuracy <= means[0]:
         text = f"at most: with {least:,} labels the other is as good or better"
     return Saved(
-        value - size,
-        None if low <= least else float(low) - size,
-        None if high >= most else float(high) - size,
+        needed(accuracy, means, sizes) - size,
+        None if beneath > TAIL else float(low) - size,
+        None if above > TAIL else float(high) - size,
         text,
     )
 

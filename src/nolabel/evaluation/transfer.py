@@ -3,7 +3,8 @@
 SimCLR's linear transfer (Chen et al. 2020, B.8): L-BFGS logistic regression, λ from 45 values chosen on a
 validation part, refitted, the test images read once. The metric is that of the set: top-1, the mean over
 classes, or 11-point mean average precision, for which every class has its own binary classifier. Two encoders
-are compared by the paired permutation test; what has p > 0.05 counts as tied. Average precision does not bear
+are compared by the paired permutation test, and their difference has an interval; the report decides ties by both
+(the paper by p > 0.05 alone). Average precision does not bear
 a swap of two models' scores, so there the share of right decisions is tested.
 """
 
@@ -24,6 +25,7 @@ from nolabel.evaluation.base import Features, Result
 from nolabel.evaluation.linear import (
     ROUGH,
     VALIDATION_SHARE,
+    Choice,
     Grid,
     Linear,
     LinearOptions,
@@ -166,9 +168,9 @@ def compare(first: Sequence[Transferred], second: Sequence[Transferred], seed: i
 
 def _tagged(subject: Features, data: str, tags: Tensor, seed: int) -> Transferred:
     """11-point mAP of one binary classifier a class; stage and λ chosen by it on a fifth of the training images."""
-    stage, l2, precision = _choose_tagged(subject, tags, generator(seed, "evaluate", PROTOCOL, "choice"))
+    best, l2 = _choose_tagged(subject, tags, generator(seed, "evaluate", PROTOCOL, "choice"))
     images = len(subject.train)
-    x = subject.stage(stage, torch.cat([subject.train, subject.test]))
+    x = subject.stage(best.stage, torch.cat([subject.train, subject.test]))
     standardise(x, images)
     fit, _ = minimise(Problem(x[:images], tags[subject.train].to(x.device), tags.shape[1]), l2)
     scores, wanted = fit.logits(x[images:]).cpu().numpy(), tags[subject.test].numpy()
@@ -181,7 +183,7 @@ def _tagged(subject: Features, data: str, tags: Tensor, seed: int) -> Transferre
         *interval,
         n=len(scores),
         seeds=subject.seeds,
-        chosen={"stage": stage, "l2": l2, "validation": precision},
+        chosen={"stage": best.stage, "l2": l2, "validation": best.accuracy, "l2_curve": best.curve},
         setting=subject.setting
         | {"data": data, "train_images": images, "iterations": fit.iterations, "converged": fit.converged}
         | {"tags": wanted.shape[1] - len(absent), "tags_that_no_test_image_shows": absent},
@@ -190,8 +192,8 @@ def _tagged(subject: Features, data: str, tags: Tensor, seed: int) -> Transferre
     return Transferred(data, result, right, None)
 
 
-def _choose_tagged(subject: Features, tags: Tensor, random: torch.Generator) -> tuple[str, float, float]:
-    """(stage, λ for all training images, mAP on the validation part)."""
+def _choose_tagged(subject: Features, tags: Tensor, random: torch.Generator) -> tuple[Choice, float]:
+    """(the best stage and λ by the mAP on the validation part, λ for all training images)."""
     order = subject.train[torch.randperm(len(subject.train), generator=random)[: LinearOptions.images]]
     fitted_on = len(order) - round(VALIDATION_SHARE * len(order))
     matrices, known = subject.compute(tuple(subject.values), order), tags[order[fitted_on:]].numpy()
@@ -206,7 +208,7 @@ def _choose_tagged(subject: Features, tags: Tensor, random: torch.Generator) -> 
         }
 
     _, best = best_l2(matrices, curve, "full")
-    return best.stage, best.l2 * fitted_on / len(subject.train), best.accuracy
+    return best, best.l2 * fitted_on / len(subject.train)
 
 
 def _mean_precision(scores: np.ndarray, tags: np.ndarray) -> float:

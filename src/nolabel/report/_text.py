@@ -109,3 +109,13 @@ def in_words(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(in_words(inner) for inner in value)
     return readable(value)
+
+
+def setting_in_words(name: str, values: Mapping[str, Any]) -> str:
+    """`size: 32`, of whose -> value; where they differ, `size: 32 for a and b, 64 for c`."""
+    whose: dict[str, list[str]] = {}
+    for label, value in values.items():
+        whose.setdefault(in_words(value), []).append(label)
+    if len(whose) == 1:
+        return f"{name}: {next(iter(whose))}"
+    return f"{name}: " + ", ".join(f"{value} for {listed(labels)}" for value, labels in whose.items())

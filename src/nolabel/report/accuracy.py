@@ -7,7 +7,7 @@ from typing import Any
 from markupsafe import Markup
 
 from nolabel.report import figures
-from nolabel.report._text import SPACE, count, in_words, interval, p_value, percent, signed
+from nolabel.report._text import SPACE, count, in_words, interval, p_value, percent, setting_in_words, signed
 from nolabel.report.records import (
     DIFFERENCE,
     LABEL_FREE,
@@ -131,9 +131,9 @@ def title_of(protocol: str) -> str:
 def _table(entries: Sequence[Entry], protocol: str, metrics: Sequence[str]) -> Markup:
     columns = [METRICS_IN_WORDS[metric] for metric in metrics]
     columns += ["against random", "test images", "seeds", "chosen on validation"]
-    lines, settings = [], {}
-    for entry, first in _ranked(entries, protocol, metrics[0]):
-        settings = settings or first.setting
+    ranked = _ranked(entries, protocol, metrics[0])
+    lines = []
+    for entry, first in ranked:
         chosen = [f"{CHOICES[k]} {in_words(v)}".strip() for k, v in first.chosen.items() if k in CHOICES]
         cells = [*(_value(entry.row(protocol, metric)) for metric in metrics), _against(entry, first)]
         cells += [_cell(count(first.n)), _cell(in_words(first.seeds)), _cell(", ".join(chosen))]
@@ -141,14 +141,22 @@ def _table(entries: Sequence[Entry], protocol: str, metrics: Sequence[str]) -> M
     used = [c for c in range(len(columns)) if any(line["cells"][c]["value"] for line in lines)]
     for line in lines:
         line["cells"] = [line["cells"][c] for c in used]
-    told = [
-        f"{SETTINGS.get(k, k).replace('_', ' ')}: {in_words(v)}"
-        for k, v in settings.items()
-        if k not in UNTOLD
-    ]
+    told = _settings(ranked)
     protocol_told = f"{title_of(protocol)} ({'; '.join(told)})" if told else title_of(protocol)
     caption = f"{protocol_told}. Small type: 95{SPACE}% interval. Nothing was chosen on test images."
     return part("accuracies", caption, [columns[c] for c in used], lines)
+
+
+def _settings(measured: Sequence[tuple[Entry, Row]]) -> list[str]:
+    """How it was measured, each setting of those entries that have it."""
+    names = dict.fromkeys(name for _, row in measured for name in row.setting if name not in UNTOLD)
+    return [
+        setting_in_words(
+            SETTINGS.get(name, name).replace("_", " "),
+            {entry.label: row.setting[name] for entry, row in measured if name in row.setting},
+        )
+        for name in names
+    ]
 
 
 def _cell(value: str, detail: str = "") -> dict[str, str]:

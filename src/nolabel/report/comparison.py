@@ -1,11 +1,13 @@
 """What a comparison of methods on one set of images says, in sentences a person can act on."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from nolabel.report._text import MINUS, SPACE, count, listed, percent, points
 from nolabel.report.records import (
     BASELINES,
+    METRICS_IN_WORDS,
     SUPERVISED,
     UNTRAINED,
     Record,
@@ -18,13 +20,15 @@ from nolabel.report.records import (
     pooled,
 )
 from nolabel.report.verdict import (
-    READERS,
+    RIGHT,
     Gain,
+    Tone,
     Verdict,
     by_neighbours,
+    by_preference,
     gain_over,
-    main_row,
     otherwise_trained,
+    read_by,
     together,
     untrained_row,
 )
@@ -36,6 +40,7 @@ SAVED_AGAINST = {
     UNTRAINED: "random weights of the same network",
 }
 """what labels are saved against, the one to tell first"""
+INTERVAL = f"95{SPACE}% interval"
 COSTLY = {"few_labels": "the gain with few labels", "label_efficiency": "how many labels it saves"}
 """protocols that a comparison measures where it is asked to, and what they tell"""
 
@@ -65,13 +70,15 @@ class Contender:
 def compared(records: Sequence[Record]) -> Verdict:
     """The verdict over the runs of one comparison: the best, what is within noise of it, what does not help.
 
-    Runs are ranked by the main protocol (linear where it was measured) on its validation part, so that the test
+    Runs are ranked by the first protocol that all have (linear, kNN, others) on its validation part, so that the test
     images do not choose the run whose gain is then quoted on them; the best is the first that is shown to help.
-    Better and worse mean p < 0.05 in a paired test on the same test images, after Holm's correction for the
+    Better and worse mean what `shown` says of a paired test on the same test images, after Holm's correction for the
     number of methods. Of several sets of images the first is judged.
     """
     data = measured_on(records)[0]
-    ranked = _ranked([replace(r, rows=rows) for r, rows in zip(records, pooled(records, data), strict=True)])
+    here = [replace(r, rows=rows) for r, rows in zip(records, pooled(records, data), strict=True)]
+    measured, compared_by = _by_one_protocol(here)
+    ranked = _ranked(measured)
     if not ranked:
         return Verdict(
             "unknown", "Nothing was measured", ("None of the runs has an accuracy on held-out images.",)
@@ -84,10 +91,9 @@ def compared(records: Sequence[Record]) -> Verdict:
     ]
     ahead = [other for other in others if other.value >= row.value]
     near = _near(ranked)
-    by_knn = [name for name, gain in near.items() if gain.helped]
-    sentences = [_best_sentence(best), *_chosen_by(ranked), *_few_labels(best), *_saved(best)]
+    sentences = [_best_sentence(best), *compared_by, *_chosen_by(ranked), *_few_labels(best), *_saved(best)]
     sentences += _rest_sentences(best, [one for one in ranked if one is not best])
-    sentences += [_near_sentence(near, by_knn)] if near else []
+    sentences += [_near_sentence(near, ranked)] if near else []
     sentences += [
         f"{BASELINES[other.subject].capitalize()}, which needs no training, does at least as well with "
         f"{percent(other.value)}."
@@ -95,18 +101,59 @@ def compared(records: Sequence[Record]) -> Verdict:
     ]
     sentences += [*otherwise_trained(rows, row), *leaks(rows), *_action(best, helped, ahead)]
     if not helped:
-        only = f" by {READERS.get(row.protocol, row.protocol)}; by kNN {listed(by_knn)} did" if by_knn else ""
-        return Verdict("unclear", f"No method was shown to help on these images{only}", tuple(sentences))
+        return Verdict(
+            *_none_helped(ranked, [name for name, gain in near.items() if gain.helped]), tuple(sentences)
+        )
     title = f"{best.name} is the encoder to take"
     return Verdict("better", title + (", but a baseline does as well" if ahead else ""), tuple(sentences))
 
 
-def _ranked(records: Sequence[Record]) -> list[Contender]:
-    """The runs that were measured, best on the validation part first; on the test images where one has none."""
+def _none_helped(ranked: Sequence[Contender], by_knn: Sequence[str]) -> tuple[Tone, str]:
+    """Tone and title where the main protocol shows no gain; `by_knn` are the methods for which the kNN vote does."""
+    here = (
+        f"on these images by {read_by(ranked[0].row.protocol)}; by kNN {listed(by_knn)}"
+        if by_knn
+        else "on these images"
+    )
+    if all(one.gain is not None and one.gain.hurt for one in ranked):
+        return "worse", f"Every method is worse than random weights {here}{' helped' if by_knn else ''}"
+    return "unclear", f"No method was shown to help {here}{' did' if by_knn else ''}"
+
+
+def _by_one_protocol(records: Sequence[Record]) -> tuple[list[tuple[Record, Row]], list[str]]:
+    """Runs with their accuracy under the first protocol that all have, and what is said of those that lack one.
+
+    Where none is shared by all, it is the one that most have, and the other runs are left out.
+    """
+    own = [(one, [row for row in one.rows if row.subject == one.subject and row.is_share]) for one in records]
+    measured = [(one, {(row.protocol, row.metric): row for row in rows}) for one, rows in own if rows]
+    best_first = by_preference([row for _, rows in own for row in rows])
+    offered = list(dict.fromkeys((row.protocol, row.metric) for row in best_first))
+    if not offered:
+        return [], []
+    chosen = max(offered, key=lambda kind: sum(kind in rows for _, rows in measured))
+    told = []
+    if chosen != offered[0]:
+        lacking = [one.method_in_words for one, rows in measured if offered[0] not in rows]
+        verb = "was" if len(lacking) == 1 else "were"
+        told.append(
+            f"Compared by {_kind(*chosen)}, because {listed(lacking)} {verb} not measured by {_kind(*offered[0])}."
+        )
+    without = [one.method_in_words for one, rows in measured if chosen not in rows]
+    if without:
+        told.append(f"Left out, because not measured by {_kind(*chosen)}: {listed(without)}.")
+    return [(one, rows[chosen]) for one, rows in measured if chosen in rows], told
+
+
+def _kind(protocol: str, metric: str) -> str:
+    return read_by(protocol) + ("" if metric == "top1" else f" ({METRICS_IN_WORDS[metric]})")
+
+
+def _ranked(measured: Sequence[tuple[Record, Row]]) -> list[Contender]:
+    """The runs, best on the validation part first; on the test images where one has none."""
     found = [
         Contender(record, row, gain_over(record.rows, row, random) if random else None)
-        for record in records
-        if (row := main_row(record.rows, record.subject)) is not None
+        for record, row in measured
         for random in [untrained_row(record.rows, row)]
     ]
     judged = iter(together([one.gain for one in found if one.gain is not None]))
@@ -124,14 +171,20 @@ def _near(ranked: Sequence[Contender]) -> Mapping[str, Gain]:
 def _best_sentence(best: Contender) -> str:
     row, gain = best.row, best.gain
     ends = f" ({row.ends})" if row.ends else ""
-    told = f"On these images {best.name} names {percent(row.value)}{ends} of the test images right"
+    told = (
+        f"On these images {best.name} names {percent(row.value)}{ends} of the test images {RIGHT[row.metric]}"
+        f"{'' if row.protocol == 'linear' else f' by {read_by(row.protocol)}'}"
+    )
     if gain is None:
         return (
             f"{told}; random weights were not measured beside it, so this does not show that training helped."
         )
+    told += f": {gain.size} of the same network"
     if gain.helped:
-        return f"{told}: {gain.size} of the same network, with all labels ({gain.evidence})."
-    return f"{told}: {gain.size} of the same network, no more than chance explains ({gain.evidence})."
+        labels = "" if amount_of_labels(row.protocol) else ", with all labels"
+        return f"{told}{labels} ({gain.evidence})."
+    better = ": the untrained network is the better choice" if gain.hurt else ""
+    return f"{told}, {gain.chance} ({gain.evidence}){better}."
 
 
 def _chosen_by(ranked: Sequence[Contender]) -> list[str]:
@@ -164,7 +217,7 @@ def _few_labels(best: Contender) -> list[str]:
         amounts = [
             f"{points(gain.value)} {'more' if gain.value > 0 else 'less'}"
             f"{f' ({gain.ends})' if gain.ends else ''} with {labels_in_words(amount)}"
-            f"{'' if gain.sure else ', no more than chance explains'}"
+            f"{'' if gain.sure else f', {gain.chance}'}"
             for (amount, _), gain in zip(pairs, gains, strict=True)
         ]
         if amounts:
@@ -175,17 +228,21 @@ def _few_labels(best: Contender) -> list[str]:
 def _saved(best: Contender) -> list[str]:
     """The labels saved at equal accuracy, against training from scratch where that was measured.
 
-    Of several numbers of labels, the largest for which the other reaches the same accuracy within its own; a
-    bound where there is none.
+    Of several numbers of labels, the largest for which the other reaches the same accuracy within its own; where
+    there is none, the bound whose interval begins highest.
     """
     own = [r for r in best.record.rows if (r.subject, r.metric) == (best.record.subject, "labels_saved")]
     for prefix, other in SAVED_AGAINST.items():
         rows = [row for row in own if row.against.startswith(prefix)]
         within = [row for row in rows if str(row.setting["range"]).startswith("within")]
         if rows:
-            row = max(within, key=_labels) if within else max(rows, key=lambda row: row.value)
+            row = max(within, key=_labels) if within else max(rows, key=_surely_saved)
             return [_saved_sentence(row, other)]
     return []
+
+
+def _surely_saved(row: Row) -> tuple[float, float]:
+    return (-math.inf if row.low is None else row.low, row.value)
 
 
 def _labels(row: Row) -> int:
@@ -197,26 +254,53 @@ def _saved_sentence(row: Row, other: str) -> str:
     told = f"With {count(labels)} labels it is as good as {other} with"
     bound = str(row.setting["range"]).partition(":")[0]
     if bound == "at least":
-        saved = f"it saves at least {count(row.value)} labels"
-        return f"{told} more than {count(needed)}, the most that were tried: {saved}."
+        return f"{told} more than {count(needed)}, the most that were tried: {_at_least(row.low)}."
     if bound == "at most":
-        return f"{told} {count(needed)} or fewer, the fewest that were tried: it saves no labels."
+        return f"{told} {count(needed)} or fewer, the fewest that were tried: {_at_most(row.high)}."
     saves = row.value >= 0
     verb, (low, high) = ("saves", (row.low, row.high)) if saves else ("costs", (row.high, row.low))
-    ends = [None if end is None else count(end if saves else -end).replace("-", MINUS) for end in (low, high)]
+    ends = [None if end is None else _whole(end if saves else -end) for end in (low, high)]
     between = (
         f"{ends[0]} to {ends[1]}" if all(ends) else f"from {ends[0]} up" if ends[0] else f"up to {ends[1]}"
     )
-    interval = f" (95{SPACE}% interval {between})" if any(ends) else ""
-    return f"{told} about {count(needed)}: it {verb} about {count(abs(row.value))} labels{interval}."
+    interval = f" ({INTERVAL} {between})" if any(ends) else ""
+    sure = low is not None and (low > 0 if saves else low < 0)
+    chance = "" if sure else ", no more than chance explains"
+    return f"{told} about {count(needed)}: it {verb} about {count(abs(row.value))} labels{interval}{chance}."
+
+
+def _at_least(low: float | None) -> str:
+    """What the interval's low end leaves of labels that are saved, where the other never gets as good."""
+    if low is not None and low > 0:
+        return f"it saves at least {count(low)} labels, the low end of the {INTERVAL}"
+    if low == 0:
+        return "it saves labels, and how many was not measured"
+    end = f"the {INTERVAL} has no low end" if low is None else f"{INTERVAL} from {_whole(low)} up"
+    return f"that it saves labels was not shown ({end})"
+
+
+def _at_most(high: float | None) -> str:
+    """What the interval's high end leaves of labels that are lost, where the other is as good with the fewest."""
+    if high is not None and high < 0:
+        return f"it costs at least {count(-high)} labels, the near end of the {INTERVAL}"
+    if high == 0:
+        return "it saves no labels"
+    end = f"the {INTERVAL} has no high end" if high is None else f"{INTERVAL} up to {_whole(high)}"
+    return f"that it saves none was not shown ({end})"
+
+
+def _whole(labels: float) -> str:
+    return count(labels).replace("-", MINUS)
 
 
 def _rest_sentences(best: Contender, rest: Sequence[Contender]) -> list[str]:
-    """Which others are as good as the best, which are behind or ahead, and which do not help at all."""
-    lists: dict[str, list[str]] = {"equal": [], "behind": [], "ahead": [], "useless": []}
+    """Which others are as good as the best, which are behind or ahead, and which do not help or do harm."""
+    lists: dict[str, list[str]] = {"equal": [], "behind": [], "ahead": [], "useless": [], "worse": []}
     against = together([gain_over(one.record.rows, one.row, best.row, best.name) for one in rest])
     for one, difference in zip(rest, against, strict=True):
-        if one.gain is not None and not one.gain.helped:
+        if one.gain is not None and one.gain.hurt:
+            lists["worse"].append(f"{one.name} by {points(one.gain.value)}")
+        elif one.gain is not None and not one.gain.helped:
             side = "above" if one.gain.value > 0 else "below"
             lists["useless"].append(f"{one.name} ({points(one.gain.value)} {side} random weights)")
         elif not difference.sure:
@@ -234,15 +318,27 @@ def _rest_sentences(best: Contender, rest: Sequence[Contender]) -> list[str]:
         told.append(f"Ahead of it on the test images, which did not rank them: {listed(lists['ahead'])}.")
     if lists["useless"]:
         told.append(f"Not shown to help here: {listed(lists['useless'])}.")
+    if lists["worse"]:
+        told.append(f"Worse than random weights: {listed(lists['worse'])}.")
     return told
 
 
-def _near_sentence(near: Mapping[str, Gain], helped: Sequence[str]) -> str:
-    """Of which methods the kNN vote, beside the main protocol, says that they help."""
-    if not helped:
-        return "The kNN vote, which fits nothing to the features, shows no gain of any of them either."
-    gains = listed(f"{name} by {points(near[name].value)}" for name in helped)
-    return f"By the kNN vote, which fits nothing to the features, there is a gain over random weights of {gains}."
+def _near_sentence(near: Mapping[str, Gain], ranked: Sequence[Contender]) -> str:
+    """Which methods help or do harm by the kNN vote, beside the main protocol."""
+    kinds = (
+        ("a gain over", [n for n in near if near[n].helped]),
+        ("a loss against", [n for n in near if near[n].hurt]),
+    )
+    told = [
+        f"{what} random weights of {listed(f'{name} by {points(near[name].value)}' for name in names)}"
+        for what, names in kinds
+        if names
+    ]
+    if told:
+        return f"By the kNN vote, which fits nothing to the features, there is {listed(told)}."
+    whom = "any of them" if len(near) == len(ranked) else listed(near)
+    either = "" if any(one.gain is not None and one.gain.helped for one in ranked) else " either"
+    return f"The kNN vote, which fits nothing to the features, shows no gain of {whom}{either}."
 
 
 def _action(best: Contender, helped: bool, ahead: Sequence[Row]) -> list[str]:

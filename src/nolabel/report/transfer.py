@@ -1,13 +1,22 @@
 """The transfer table: encoders on several data sets, each with its own metric, beside their untrained networks."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from markupsafe import Markup
 
-from nolabel.report._text import count, in_words, listed, number, p_value, percent, short, signed
+from nolabel.report._text import (
+    count,
+    listed,
+    number,
+    p_value,
+    percent,
+    setting_in_words,
+    short,
+    signed,
+)
 from nolabel.report.records import (
     DIFFERENCE,
     LEAKAGE,
@@ -19,14 +28,21 @@ from nolabel.report.records import (
     subject_in_words,
 )
 from nolabel.report.sections import part
-from nolabel.report.verdict import SIGNIFICANT
+from nolabel.report.verdict import SIGNIFICANT, shown
 from nolabel.runs import TRANSFER
 
 TITLES = {"transfer": "Linear probe", "finetune": "Fine-tuned"}
 METRICS = {"top1": "top-1", "balanced": "mean per class", "map11": "11-point mAP"}
 TIED = "*"
 """behind a value that is the best of its set or tied with it"""
-LEGEND = f"{TIED} best of its set, or tied with the best (paired permutation test, p > {SIGNIFICANT:g})."
+UNTESTED = "†"
+"""behind a value that no test compares with the best of its set"""
+SHOWN = f"paired permutation test, p < {SIGNIFICANT:g}, and a 95 % interval without 0"
+"""what makes a difference better or worse, and no tie"""
+RIGHT_DECISIONS = "of right decisions"
+"""what a difference between two mAPs is one of, since average precision does not bear a paired test"""
+SETTINGS = ("size", "steps", "batch_size", "seed")
+"""keys of `Row.setting` that the caption tells"""
 
 
 @dataclass(frozen=True)
@@ -58,10 +74,19 @@ class Line:
 
     @property
     def says(self) -> str:
-        """better, tied or worse: what has p > 0.05 is tied."""
-        if float(self.difference.setting["p"]) > SIGNIFICANT:
+        """better, tied or worse; what is not `shown` is tied."""
+        if not shown(self.difference):
             return "tied"
         return "better" if self.difference.value > 0 else "worse"
+
+    @property
+    def of_map(self) -> bool:
+        return self.encoder.metric == "map11"
+
+    @property
+    def change(self) -> str:
+        """The difference in points, and of what it is one where that is not the values beside it."""
+        return signed(self.difference.value) + (f" {RIGHT_DECISIONS}" if self.of_map else "")
 
     @property
     def l2(self) -> str:
@@ -86,13 +111,23 @@ class Board:
     """(subject, set)"""
     best: frozenset[tuple[str, str]]
     """the best of each set, and what is tied with it"""
+    untested: frozenset[tuple[str, str]]
+    """what no test compares with the best of its set"""
+
+    @property
+    def legend(self) -> str:
+        """What the marks mean."""
+        told = f"{TIED} best of its set, or tied with the best (a difference is shown by: {SHOWN})."
+        return told + (f" {UNTESTED} not compared with the best of its set." if self.untested else "")
 
     def cell(self, subject: str, name: str) -> str:
         """The value in per cent with its mark; empty where it was not measured."""
         row = self.rows.get((subject, name))
         if row is None:
             return ""
-        return percent(row.value) + (TIED if (subject, name) in self.best else "")
+        place = subject, name
+        mark = TIED if place in self.best else UNTESTED if place in self.untested else ""
+        return percent(row.value) + mark
 
     @property
     def ranks(self) -> dict[str, tuple[float, float]]:
@@ -141,21 +176,26 @@ def _current(rows: Sequence[Row]) -> list[Row]:
 
 
 def board(of_protocol: Sequence[Line]) -> Board:
-    """All subjects of one protocol's lines by all sets, and what is best or tied with the best on each."""
+    """All subjects of one protocol's lines by all sets, and how each stands to the best on each."""
     every = [row for line in of_protocol for row in (line.encoder, line.other)]
     rows = {(row.subject, row.data): row for row in every}
     subjects = dict.fromkeys(row.subject for row in sorted(every, key=lambda row: row.is_baseline))
     sets = tuple(dict.fromkeys(row.data for row in every))
-    pairs = {
-        (frozenset({line.encoder.subject, line.other.subject}), line.encoder.data)
+    tied = {
+        (frozenset({line.encoder.subject, line.other.subject}), line.encoder.data): line.says == "tied"
         for line in of_protocol
-        if line.says == "tied"
     }
-    best = set()
+    best, untested = set(), set()
     for name in sets:
-        top = max((one for one in subjects if (one, name) in rows), key=lambda one: rows[one, name].value)
-        best |= {(one, name) for one in subjects if one == top or (frozenset({one, top}), name) in pairs}
-    return Board(sets, tuple(subjects), rows, frozenset(best))
+        here = [one for one in subjects if (one, name) in rows]
+        top = max(here, key=lambda one: rows[one, name].value)
+        for one in here:
+            pair = frozenset({one, top}), name
+            if one == top or tied.get(pair):
+                best.add((one, name))
+            elif pair not in tied:
+                untested.add((one, name))
+    return Board(sets, tuple(subjects), rows, frozenset(best), frozenset(untested))
 
 
 def ranks(of_subjects: dict[str, list[Row]]) -> dict[str, tuple[float, float]]:
@@ -203,7 +243,10 @@ def summary(of_protocol: Sequence[Line]) -> list[str]:
                 parts.append(f"{word} {joined} {start} on {listed(names)}")
         text = listed(parts)
         whose = f"{called(subject)} is {text}" if len(subjects) > 1 else f"{text[0].upper()}{text[1:]}"
-        told.append(f"{whose} (paired permutation test; p > {SIGNIFICANT:g} is a tie).")
+        decisions = (
+            "; of mAP, the share of right decisions is compared" if any(one.of_map for one in own) else ""
+        )
+        told.append(f"{whose} (better and worse: {SHOWN}{decisions}).")
     return told
 
 
@@ -251,17 +294,33 @@ def _board(found: Board, protocol: str) -> Markup:
         for subject in found.subjects
     ]
     columns = [*map(set_name, found.sets), *(["mean rank", "mean logit"] if mean else [])]
-    return part("accuracies", f"{TITLES[protocol]}. {LEGEND}", columns, rows, "Encoder")
+    return part("accuracies", f"{TITLES[protocol]}. {found.legend}", columns, rows, "Encoder")
 
 
 def _caption(of_protocol: Sequence[Line]) -> str:
-    setting = of_protocol[0].encoder.setting
-    named = ("size", "steps", "batch_size", "seed")
-    told = [f"{name.replace('_', ' ')}: {in_words(setting[name])}" for name in named if name in setting]
+    rows = [row for line in of_protocol for row in (line.encoder, line.other)]
+    told = [_setting(name, [row for row in rows if name in row.setting]) for name in SETTINGS]
+    settings = "; ".join(filter(None, told))
     return (
-        f"{TITLES[of_protocol[0].encoder.protocol]} ({'; '.join(told)}). Small type: 95 % intervals, and p after "
-        "Holm's correction for the number of sets. Nothing was chosen on test images."
+        f"{TITLES[of_protocol[0].encoder.protocol]}{f' ({settings})' if settings else ''}. Small type: 95 % intervals, "
+        "and p after Holm's correction for the number of sets. Nothing was chosen on test images."
     )
+
+
+def _setting(name: str, rows: Sequence[Row]) -> str:
+    """The setting, where it differs by subject or by set if that tells it, else by both; empty without rows."""
+    by: tuple[Callable[[Row], str], ...] = (
+        lambda row: called(row.subject),
+        lambda row: set_name(row.data),
+        lambda row: f"{called(row.subject)} on {set_name(row.data)}",
+    )
+    told = [{label(row): row.setting[name] for row in rows} for label in by]
+    whole = (
+        values
+        for label, values in zip(by, told, strict=True)
+        if all(values[label(row)] == row.setting[name] for row in rows)
+    )
+    return setting_in_words(name.replace("_", " "), next(whole, told[-1])) if rows else ""
 
 
 def _cells(line: Line) -> list[dict[str, str]]:
@@ -272,7 +331,7 @@ def _cells(line: Line) -> list[dict[str, str]]:
         {"value": called(line.other.subject), "detail": ""},
         {"value": percent(line.other.value), "detail": line.other.ends},
         {"value": line.metric, "detail": ""},
-        {"value": signed(line.difference.value), "detail": f"{line.ends}, {adjusted}"},
+        {"value": line.change, "detail": f"{line.ends}, {adjusted}"},
         {"value": count(line.encoder.n), "detail": ""},
         {"value": line.l2, "detail": ""},
         {"value": line.says, "detail": ""},

@@ -22,6 +22,7 @@ from nolabel.report.records import (
 
 SIGNIFICANT = 0.05
 READERS = {"linear": "a linear probe", "knn": "the kNN vote"}
+UNTESTED = "not tested, and without the interval of one or both"
 RIGHT = {
     "top1": "right",
     "top5": "right within five guesses",
@@ -53,6 +54,18 @@ class Gain:
     def helped(self) -> bool:
         """More than the other, and more than chance explains."""
         return self.sure and self.value > 0
+
+    @property
+    def hurt(self) -> bool:
+        """Less than the other, and more than chance explains."""
+        return self.sure and self.value < 0
+
+    @property
+    def chance(self) -> str:
+        """What is known of how it stands to chance."""
+        if self.evidence == UNTESTED:
+            return "which may be chance"
+        return "more than chance explains" if self.sure else "no more than chance explains"
 
     @property
     def size(self) -> str:
@@ -92,8 +105,8 @@ def judge(rows: Sequence[Row], subject: str) -> Verdict:
 
     Of uneven test classes the mean over classes is judged in its place, and the second sentence says so.
     Where that is not kNN's, a sentence tells what kNN says, and the title too where only kNN shows a gain.
-    "Better" and "worse" mean: than random weights of the same architecture, by a paired test with p < 0.05 or
-    (where there is none) by 95 % intervals that do not overlap.
+    "Better" and "worse" mean: than random weights of the same architecture, by a paired test (`shown`) or (where
+    there is none) by 95 % intervals that do not overlap.
     """
     main = main_row(rows, subject)
     if main is None:
@@ -114,18 +127,22 @@ def judge(rows: Sequence[Row], subject: str) -> Verdict:
         title += ", but a baseline without training does as well"
     near = by_neighbours(rows, main)
     if near and near[0].helped and tone == "unclear":
-        title = f"Better than random weights by kNN, not shown by {READERS.get(main.protocol, main.protocol)}"
+        title = f"Better than random weights by kNN, not shown by {read_by(main.protocol)}"
     said = (*((near[1],) if near else ()), *map(_ahead, ahead), *otherwise_trained(rows, main))
     return Verdict(tone, title, (_numbers(main, random, others), *why, conclusion, *_one_draw(main), *said))
 
 
 def main_row(rows: Sequence[Row], subject: str) -> Row | None:
     """The accuracy by which `subject` is judged: linear first, then kNN, then others; None where there is none."""
-    own = [row for row in rows if row.subject == subject and row.is_share]
-    protocols = list(dict.fromkeys(["linear", "knn", *(row.protocol for row in own)]))
+    return next(iter(by_preference([row for row in rows if row.subject == subject])), None)
+
+
+def by_preference(rows: Sequence[Row]) -> list[Row]:
+    """The accuracies among `rows`, those to judge by first: linear, kNN, others as they come; top-1 before others."""
+    shares = [row for row in rows if row.is_share]
+    protocols = list(dict.fromkeys(["linear", "knn", *(row.protocol for row in shares)]))
     metrics = ("top1", "balanced", "top5")
-    own.sort(key=lambda row: (protocols.index(row.protocol), metrics.index(row.metric)))
-    return own[0] if own else None
+    return sorted(shares, key=lambda row: (protocols.index(row.protocol), metrics.index(row.metric)))
 
 
 def _by_classes(rows: Sequence[Row], main: Row) -> tuple[Row, list[str]]:
@@ -154,12 +171,16 @@ def untrained_row(rows: Sequence[Row], main: Row) -> Row | None:
 
 
 def _numbers(main: Row, random: Row | None, others: Sequence[Row]) -> str:
-    who = READERS.get(main.protocol, f"the protocol {main.protocol}")
-    who += " with this encoder" if main.protocol == "knn" else " on this encoder"
+    who = f"{read_by(main.protocol)} {'with' if main.protocol == 'knn' else 'on'} this encoder"
     sentence = f"On held-out images {who} names {_with_interval(main)} of {count(main.n)} images {RIGHT[main.metric]}"
     beside = [f"random weights of the same network: {_with_interval(random)}"] if random else []
     beside += [f"{BASELINES[row.subject]}: {percent(row.value)}" for row in others]
     return f"{sentence}; {', '.join(beside)}." if beside else f"{sentence}."
+
+
+def read_by(protocol: str) -> str:
+    """What reads the encoder under a protocol: `knn` -> the kNN vote; `linear@1%` -> linear probe with 1 % ..."""
+    return READERS.get(protocol, protocol_in_words(protocol))
 
 
 def _with_interval(row: Row) -> str:
@@ -176,24 +197,34 @@ def paired_difference(rows: Sequence[Row], main: Row, against: str) -> Row | Non
     )
 
 
-def gain_over(rows: Sequence[Row], row: Row, other: Row, over: str = "random weights") -> Gain:
-    """The gain of `row` over `other`, by the paired test or (where there is none) by the intervals.
+def shown(paired: Row) -> bool:
+    """Whether a paired comparison shows a difference, either way: p < 0.05, and an interval that leaves out 0.
 
     The paired interval may be wider than the test knows (beside random weights it has the spread of their starts), so
-    both decide.
+    both decide; where there is no interval, the test alone.
     """
+    return float(paired.setting["p"]) < SIGNIFICANT and not _holds_zero(paired)
+
+
+def _holds_zero(paired: Row) -> bool:
+    return paired.low is not None and paired.high is not None and paired.low <= 0 <= paired.high
+
+
+def gain_over(rows: Sequence[Row], row: Row, other: Row, over: str = "random weights") -> Gain:
+    """The gain of `row` over `other`, by the paired test (`shown`) or (where there is none) by the intervals."""
     paired = paired_difference(rows, row, other.subject)
     difference = paired.value if paired else row.value - other.value
     ends = paired.ends if paired else ""
     if paired and paired.setting.get("p") is not None:
         p = float(paired.setting["p"])
         told = p_value(p)
-        reaches_zero = paired.low is not None and paired.high is not None and paired.low <= 0 <= paired.high
-        if p < SIGNIFICANT and reaches_zero:
+        if p < SIGNIFICANT and _holds_zero(paired):
             told += f" over the test images, but the interval is {ends} points"
-        return Gain(difference, over, ends, p < SIGNIFICANT and not reaches_zero, told, p)
+        return Gain(difference, over, ends, shown(paired), told, p)
     sure = _apart(row, other)
     told = "the intervals do not overlap" if sure else "the intervals overlap"
+    if not (row.ends and other.ends):
+        told = UNTESTED
     return Gain(difference, over, ends, sure, told, None)
 
 
@@ -204,21 +235,21 @@ def by_neighbours(rows: Sequence[Row], main: Row) -> tuple[Gain, str] | None:
     if row is None or random is None or main.protocol == "knn":
         return None
     gain = gain_over(rows, row, random)
-    chance = "larger than chance explains" if gain.sure else "no larger than chance explains"
     return gain, (
         f"The kNN vote, which fits nothing to the features, names {_with_interval(row)} {RIGHT[row.metric]}: "
-        f"{gain.size}, {chance} ({gain.evidence})."
+        f"{gain.size}, {gain.chance} ({gain.evidence})."
     )
 
 
 def _against_random(rows: Sequence[Row], main: Row, random: Row) -> tuple[Tone, str, str]:
     gain = gain_over(rows, main, random)
     if not gain.sure:
+        chance = "may be chance" if gain.evidence == UNTESTED else "is not larger than chance explains"
         return (
             "unclear",
             "No difference from random weights was shown",
-            f"The difference of {points(gain.value)} from random weights is not larger than chance explains "
-            f"({gain.evidence}): on these images it has not been shown that training helped.",
+            f"The difference of {points(gain.value)} from random weights {chance} ({gain.evidence}): on these images "
+            "it has not been shown that training helped.",
         )
     if gain.helped:
         conclusion = f"That is {gain.size}, a difference larger than chance explains ({gain.evidence})."

@@ -9,7 +9,9 @@ from torch import Tensor
 
 from nolabel.data.store import ImageStore
 from nolabel.evaluation._split import divide
+from nolabel.evaluation.statistics import wilson
 from nolabel.methods.simclr import SimCLR
+from nolabel.report.records import Row
 from nolabel.seeds import generator
 from nolabel.training.restore import load_method
 from nolabel.views import colour, filters, geometry, plain
@@ -21,10 +23,12 @@ BATCH = 250
 HIDDEN = 256
 
 
-def answers(run: Path, store: ImageStore, seed: int) -> dict[str, list[float]]:
+def answers(run: Path, store: ImageStore, seed: int) -> dict[str, list[Row]]:
     """Accuracy of a small network on each of `QUESTIONS`, reading "h" and "g(h)" of the SimCLR run `run`.
 
     Images are asked about as they are, and after each distortion; chance is one in two, in four for turns.
+
+    The intervals are Wilson's for the test images, each of which counts by the share of its answers that are right.
 
     Raises:
         DataError: labels that allow no test.
@@ -37,11 +41,13 @@ def answers(run: Path, store: ImageStore, seed: int) -> dict[str, list[float]]:
         part[torch.randperm(len(part), generator=generator(seed, "heads", name))[:most]]
         for name, part, most in (("train", division.train, TRAIN), ("test", division.test, TEST))
     ]
-    found: dict[str, list[float]] = {"h": [], "g(h)": []}
+    images = len(parts[1])
+    found: dict[str, list[Row]] = {"h": [], "g(h)": []}
     for question in QUESTIONS:
         read = [_read(method, store, part, question, seed) for part in parts]
         for where, index in (("h", 0), ("g(h)", 1)):
-            found[where].append(_accuracy(*((one[index], one[2]) for one in read), seed=seed))
+            share = _accuracy(*((one[index], one[2]) for one in read), seed=seed)
+            found[where].append(Row("simclr", question, "top1", *wilson(share * images, images), n=images))
     return found
 
 

@@ -1,12 +1,13 @@
 """The studies of SimCLR's paper: runs of a grid, each of them resumable, and the table they give."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 from nolabel.api import evaluate, pretrain
+from nolabel.report.records import Row, read_table
 from nolabel.runs import EVALUATION, read_rows, status_of, write_rows
 from nolabel.studies.composition import OPERATIONS
 from nolabel.training.ensure import ensure
@@ -55,10 +56,10 @@ def carry_out(
     seed: int,
     labels: Path | None,
     say: Callable[[str], None],
-) -> dict[tuple[str, str], float]:
+) -> dict[tuple[str, str], Row]:
     """Train and measure what `out` does not hold yet: (row, column) -> top-1 of the linear probe on test images.
 
-    The numbers are in `TABLE` too, with interval, n and seeds, as soon as each run is measured.
+    The rows are in `TABLE` too, as soon as each run is measured.
 
     Raises as `pretrain` and `evaluate`.
     """
@@ -68,12 +69,11 @@ def carry_out(
         train(cell, data, folder, minutes=minutes, encoder=encoder, seed=seed, labels=labels, say=say)
         if not read_rows(folder / EVALUATION):
             evaluate(folder, data, protocols=("linear",), baselines=(), labels=labels, seed=seed)
-        row = next(row for row in read_rows(folder / EVALUATION) if row["metric"] == "top1")
-        found[cell.row, cell.column] = row["value"]
-        table.append({"row": cell.row, "column": cell.column, **row})
+        row = next(row for row in read_table(folder / EVALUATION) if row.metric == "top1")
+        found[cell.row, cell.column] = row
+        table.append({"row": cell.row, "column": cell.column, **asdict(row)})
         write_rows(out / TABLE, table)
-        ends = f"{100 * row['low']:.1f} to {100 * row['high']:.1f}"
-        say(f"{cell.name}: {row['value']:.1%} ({ends}, {row['n']:,} images)")
+        say(f"{cell.name}: {row.in_words} ({row.ends}, {row.n:,} images)")
     return found
 
 

@@ -1,17 +1,21 @@
 """What more seeds bring to Exemplar, and what they cost: accuracy and size of the head against N, form by form."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from nolabel import catalog
 from nolabel.api import evaluate
 from nolabel.data.store import ImageStore
 from nolabel.errors import UsageError
+from nolabel.evaluation.statistics import wilson
 from nolabel.methods.exemplar import Exemplar
+from nolabel.report._text import count, listed
 from nolabel.report.figures import svg_bytes
+from nolabel.report.records import Row, read_table
 from nolabel.runs import EVALUATION, opened_at, read_description, read_rows, training_size
 from nolabel.seeds import generator
 from nolabel.studies.run import Cell, train
@@ -29,10 +33,10 @@ class Point:
 
     form: str
     seeds: int
-    linear: float
+    linear: Row
     """top-1 of the linear probe on the best stage, on test images"""
-    knn: float
-    solved: float | None
+    knn: Row
+    solved: Row | None
     """share of right answers on held-out images; None where none could be held out"""
     parameters: int
     """of the head"""
@@ -78,7 +82,10 @@ def carry_out(
             evaluate(folder, store, protocols=("linear", "knn"), baselines=(), seed=seed)
         point = _read(folder, cell)
         found.append(point)
-        say(f"{cell.name}: linear {point.linear:.1%}, kNN {point.knn:.1%}, {point.parameters:,} parameters")
+        say(
+            f"{cell.name}: linear {point.linear.in_words} ({point.linear.ends}), kNN {point.knn.in_words} "
+            f"({point.knn.ends}), {point.linear.n:,} images, {point.parameters:,} parameters"
+        )
     return found
 
 
@@ -93,9 +100,7 @@ def _part(store: ImageStore, seed: int) -> ImageStore:
 
 
 def _read(folder: Path, cell: Cell) -> Point:
-    rows = {
-        row["protocol"]: row["value"] for row in read_rows(folder / EVALUATION) if row["metric"] == "top1"
-    }
+    rows = {row.protocol: row for row in read_table(folder / EVALUATION) if row.metric == "top1"}
     method = load_method(folder)
     assert isinstance(method, Exemplar)
     return Point(
@@ -103,14 +108,26 @@ def _read(folder: Path, cell: Cell) -> Point:
         int(cell.column),
         rows["linear"],
         rows["knn"],
-        read_description(folder)["final"].get("held_out/accuracy"),
+        _solved(cell.row, read_description(folder)["final"]),
         sum(value.numel() for value in method.head.parameters()),
         0 if method.bank is None else method.bank.vectors.numel(),
     )
 
 
+def _solved(form: str, final: Mapping[str, float]) -> Row | None:
+    """The share of right answers at a run's end with Wilson's interval, an image counting by the share of its copies.
+
+    Triplets have none, because many of them share a copy.
+    """
+    share, images = final.get("held_out/accuracy"), final.get("held_out/images")
+    if share is None or images is None:
+        return None
+    ends = (None, None) if form == "triplet" else wilson(share * images, images)[1:]
+    return Row("exemplar", "held_out", "top1", share, *ends, n=round(images))
+
+
 def picture(points: Sequence[Point], title: str) -> bytes:
-    """SVG: accuracy, and parameters of the head, against the number of seeds."""
+    """SVG: accuracy with 95 % intervals, and parameters of the head, against the number of seeds."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(9.2, 4.6), layout="constrained")
@@ -122,17 +139,30 @@ def picture(points: Sequence[Point], title: str) -> bytes:
         own = [point for point in points if point.form == form]
         counts = [point.seeds for point in own]
         style = {"color": colour, "marker": marker, "markerfacecolor": "none", "markersize": wide}
-        accuracy.plot(counts, [100 * p.linear for p in own], **style, label=f"{form}, linear probe")
-        accuracy.plot(counts, [100 * p.knn for p in own], **style, linestyle="--", label=f"{form}, kNN")
+        for name, rows, line in (
+            ("linear probe", [p.linear for p in own], "-"),
+            ("kNN", [p.knn for p in own], "--"),
+        ):
+            value, *ends = 100 * np.array([(row.value, row.low, row.high) for row in rows], float).T
+            accuracy.errorbar(
+                counts,
+                value,
+                np.abs(np.stack(ends) - value),
+                capsize=3,
+                linestyle=line,
+                label=f"{form}, {name}",
+                **style,
+            )
         size.plot(counts, [p.parameters for p in own], **style)
     shown = sorted({point.seeds for point in points})
-    for axes, label in ((accuracy, "top-1 on test images, %"), (size, "parameters of the head")):
+    images = listed(dict.fromkeys(count(point.linear.n) for point in points))
+    for axes, label in ((accuracy, f"top-1 on {images} test images, %"), (size, "parameters of the head")):
         axes.set_xscale("log")
         axes.minorticks_off()
-        axes.set_xticks(shown, [f"{count:,}" for count in shown])
+        axes.set_xticks(shown, [f"{seeds:,}" for seeds in shown])
         axes.set_xlabel("seeds", fontsize=12)
         axes.set_ylabel(label, fontsize=12)
         axes.yaxis.set_major_formatter("{x:,.0f}")
     figure.legend(loc="outside lower center", ncols=3, fontsize=11, frameon=False)
-    figure.suptitle(title, fontsize=13)
+    figure.suptitle(f"{title}; bars: 95 % intervals", fontsize=13)
     return svg_bytes(figure)
