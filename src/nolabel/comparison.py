@@ -84,9 +84,8 @@ def compare(
     for name in names:
         say(f"\n--- {catalog.short_name(name).replace('_', ' ')} ---")
         try:
-            new = ensure(pretrain, folder / catalog.short_name(name), name, images, encoder=encoder, seed=seed,
-                         length={"minutes": minutes}, size=size, labels=labels)  # fmt: skip
-            if not new:
+            if not ensure(pretrain, folder / catalog.short_name(name), name, images, encoder=encoder, seed=seed,
+                          length={"minutes": minutes}, size=size, labels=labels):  # fmt: skip
                 say("trained already")
         except UsageError as error:
             left_out[name] = str(error)

@@ -94,8 +94,9 @@ def parts(
     labels = Path(held["labels"]) if held["labels"] else None
     if (side := opened_at(folder, data)) is not None:
         store = ImageStore.open(data, size=side, labels=labels)
-    divided = held.get("divided") if Path(held["source"]).name == Path(data).name else None
-    return training_images(divided_as(store, divided, info["seed"]), info["seed"])
+    if held.get("divided") and Path(held["source"]).name == Path(data).name:
+        store = divided_as(store, held["divided"], info["seed"])
+    return training_images(store, info["seed"])
 
 
 def exhibit(

@@ -68,7 +68,7 @@ def pretraining_images(source: Path, store: ImageStore) -> ImageStore | None:
         divided = about.get("divided")
         labels = Path(about["labels"]) if divided and about["labels"] else None
         images = ImageStore.open(about["source"], size=about["opened_at"], labels=labels)
-        images = divided_as(images, divided, info["seed"])
+        images = divided_as(images, divided, info["seed"]) if divided else images
     except (NolabelError, KeyError) as error:
         reason = "its run.json names none" if isinstance(error, KeyError) else str(error).rstrip(".")
         raise DataError(

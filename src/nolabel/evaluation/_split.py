@@ -89,10 +89,8 @@ def hold_back(store: ImageStore, seed: int) -> ImageStore:
     return _with_test(store, any_fifth(len(store), seed).nonzero()[:, 0], any_fifth_in_words(seed))
 
 
-def divided_as(store: ImageStore, divided: str | None, seed: int) -> ImageStore:
+def divided_as(store: ImageStore, divided: str, seed: int) -> ImageStore:
     """`store` as a run divided it: `divided` is what its `run.json` says of that. Errors as `hold_out`."""
-    if not divided:
-        return store
     return (hold_back if divided == any_fifth_in_words(seed) else hold_out)(store, seed)
 
 
