@@ -70,6 +70,8 @@ def test_the_gain_with_few_labels_is_told_from_the_rows_that_the_protocol_writes
         "labels, no more than chance explains; 17.0 points more (15.7 to 18.3) with 10 labels per class."
     ).replace("1.0 points", "1.0 point") in text.replace("\u2212", "-")
     assert "by fine-tuning: 2.0 points less (-3.3 to -0.7) with 10 labels" in text.replace("\u2212", "-")
+    once = [replace(row, setting=row.setting | {"drawn": "one draw of labels"}) for row in rows[-3:]]
+    assert "by fine-tuning (one draw of labels): 2.0 points less" in told(record("simclr", rows[:-3] + once))
 
 
 def test_a_probe_of_one_stage_is_not_one_with_few_labels() -> None:

@@ -206,22 +206,24 @@ def _few_labels(best: Contender) -> list[str]:
     rows, told = best.record.rows, []
     for head, reader in FEW_LABELS.items():
         pairs = [
-            (amount_of_labels(row.protocol), gain_over(rows, row, random))
+            (row, amount, gain_over(rows, row, random))
             for row in rows
             if (row.subject, row.metric) == (best.record.subject, "top1")
             and row.protocol.startswith(f"{head}@")
-            and amount_of_labels(row.protocol)
+            and (amount := amount_of_labels(row.protocol))
             if (random := untrained_row(rows, row)) is not None
         ]
-        gains = together([gain for _, gain in pairs])
+        gains = together([gain for *_, gain in pairs])
         amounts = [
             f"{points(gain.value)} {'more' if gain.value > 0 else 'less'}"
             f"{f' ({gain.ends})' if gain.ends else ''} with {labels_in_words(amount)}"
             f"{'' if gain.sure else f', {gain.chance}'}"
-            for (amount, _), gain in zip(pairs, gains, strict=True)
+            for (_, amount, _), gain in zip(pairs, gains, strict=True)
         ]
+        drawn = dict.fromkeys(row.setting["drawn"] for row, *_ in pairs if "drawn" in row.setting)
         if amounts:
-            told.append(f"With few labels, against random weights, by {reader}: {'; '.join(amounts)}.")
+            rests = f" ({'; '.join(drawn)})" if drawn else ""
+            told.append(f"With few labels, against random weights, by {reader}{rests}: {'; '.join(amounts)}.")
     return told
 
 
