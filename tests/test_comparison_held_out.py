@@ -15,7 +15,7 @@ from nolabel.cli._pictures import draw_untrained
 from nolabel.data.store import ImageStore
 from nolabel.encoders._io import save_encoder
 from nolabel.encoders.base import build
-from nolabel.errors import DataError
+from nolabel.errors import DataError, UsageError
 from nolabel.evaluation._split import divide, hold_out
 from nolabel.evaluation.run import evaluate_encoder
 from nolabel.report import pictures
@@ -74,9 +74,12 @@ def test_random_weights_look_the_test_images_up_once(tmp_path: Path) -> None:
 
 
 def few_steps(method: str, data: ImageStore, *, minutes: float | None = None, **settings: Any) -> Run:
-    """A run of two steps instead of minutes."""
-    steps = {} if minutes is None else {"steps": 2}
-    return nolabel.pretrain(method, data, progress=False, **steps, **settings)
+    """A run of two steps that says it had been asked for minutes."""
+    if minutes is None:
+        return nolabel.pretrain(method, data, progress=False, **settings)
+    run = nolabel.pretrain(method, data, progress=False, steps=2, **settings)
+    run.update(budget=run.info["budget"] | {"asked": {"minutes": minutes}})
+    return run
 
 
 @pytest.mark.slow
@@ -103,6 +106,12 @@ def test_a_comparison_pretrains_without_its_test_images_and_goes_on(tmp_path: Pa
     assert (run / "encoder.safetensors").read_bytes() == weights
     nolabel.compare(str(source), out=tmp_path / "out", say=said.append, **asked)
     assert "trained already" in said
+
+    about = json.loads((run / "run.json").read_text())
+    (run / "run.json").write_text(json.dumps(about | {"seed": 1}))
+    with pytest.raises(UsageError, match="began with seed 1, not 0"):
+        nolabel.compare(str(source), out=tmp_path / "out", **asked)
+    (run / "run.json").write_text(json.dumps(about))
 
     store = ImageStore.open(source, size=32)
     leaked = {

@@ -79,17 +79,9 @@ def compare(
     images = hold_out(open_images(data, size, labels)[0], seed)
     settings = {"data": data, "minutes": minutes, "encoder": encoder, "size": size, "seed": seed}
     _same_settings(folder, settings | {"labels": None if labels is None else str(labels)})
-    left_out: dict[str, str] = {}
     say(_plan(folder, names, minutes, images))
-    for name in names:
-        say(f"\n--- {catalog.short_name(name).replace('_', ' ')} ---")
-        try:
-            if not ensure(pretrain, folder / catalog.short_name(name), name, images, encoder=encoder, seed=seed,
-                          length={"minutes": minutes}, size=size, labels=labels):  # fmt: skip
-                say("trained already")
-        except UsageError as error:
-            left_out[name] = str(error)
-            say(f"Left out: {error}")
+    left_out = _train(names, folder, images, pretrain, say, encoder=encoder, seed=seed, length={"minutes": minutes},
+                      size=size, labels=labels)  # fmt: skip
     runs = [folder / catalog.short_name(name) for name in names if name not in left_out]
     if not runs:
         raise UsageError("No method can train this encoder at this size: choose another --size or --encoder.")
@@ -141,6 +133,26 @@ def _plan(folder: Path, names: Sequence[str], minutes: float, images: ImageStore
             else ""
         )
     )
+
+
+def _train(
+    names: Sequence[str], folder: Path, images: ImageStore, pretrain: Callable[..., Any],
+    say: Callable[[str], object], **settings: Any,
+) -> dict[str, str]:  # fmt: skip
+    """A finished run of every method in `folder`; method -> why it cannot be trained. Errors as `ensure`."""
+    left_out: dict[str, str] = {}
+    for name in names:
+        place = folder / catalog.short_name(name)
+        say(f"\n--- {place.name.replace('_', ' ')} ---")
+        try:
+            if not ensure(pretrain, place, name, images, **settings):
+                say("trained already")
+        except UsageError as error:
+            if status_of(place) is not None:
+                raise
+            left_out[name] = str(error)
+            say(f"Left out: {error}")
+    return left_out
 
 
 def _measured(place: Path, store: ImageStore, bar: Callable[[int, int], None], **asked: Any) -> None:
