@@ -61,11 +61,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data")
     parser.add_argument("--out", type=Path, default=Path("runs/paper_nets"))
-    parser.add_argument(
-        "--recipes",
-        nargs="+",
-        default=[n for n in recipes.names() if "minutes" not in recipes.find(n).length],
-    )
+    parser.add_argument("--recipes", nargs="+", default=recipes.of_papers())
     a = parser.parse_args()
     print("| recipe | net | side, px | images a step | minutes | loss, first 20 steps | last 20 | least |")
     for line in measured(a.data, a.out, a.recipes):

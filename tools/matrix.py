@@ -94,12 +94,11 @@ def page(answers: dict[tuple[str, str, int], str | None]) -> str:
 
 
 def papers() -> str:
-    """The part of the page on the papers' own nets: the recipes that no minutes limit."""
-    found = {name: recipes.find(name) for name in recipes.names()}
+    """The part of the page on the papers' own nets."""
+    found = {name: recipes.find(name) for name in recipes.of_papers()}
     rows = [
         f"| `{name}` | {one.method.replace('_', ' ')} | `{one.encoder}` | {one.size} px |"
         for name, one in found.items()
-        if "minutes" not in one.length
     ]
     return "\n".join([
         "## Each paper's own net at the paper's size\n",

@@ -79,10 +79,11 @@ def compare(
     images = hold_out(open_images(data, size, labels)[0], seed)
     settings = {"data": data, "minutes": minutes, "encoder": encoder, "size": size, "seed": seed}
     _same_settings(folder, settings | {"labels": None if labels is None else str(labels)})
-    say(_plan(folder, names, minutes, images))
-    left_out = _train(names, folder, images, pretrain, say, encoder=encoder, seed=seed, length={"minutes": minutes},
+    places = {name: folder / catalog.short_name(name) for name in names}
+    say(_plan(places, minutes, images))
+    left_out = _train(places, images, pretrain, say, encoder=encoder, seed=seed, length={"minutes": minutes},
                       size=size, labels=labels)  # fmt: skip
-    runs = [folder / catalog.short_name(name) for name in names if name not in left_out]
+    runs = [place for name, place in places.items() if name not in left_out]
     if not runs:
         raise UsageError("No method can train this encoder at this size: choose another --size or --encoder.")
     for place in runs:
@@ -121,11 +122,11 @@ def _checked(
     return names
 
 
-def _plan(folder: Path, names: Sequence[str], minutes: float, images: ImageStore) -> str:
+def _plan(places: Mapping[str, Path], minutes: float, images: ImageStore) -> str:
     """How long it will take, that it may be stopped, and which images are kept from training."""
-    todo = sum(status_of(folder / catalog.short_name(name)) != "finished" for name in names)
+    todo = sum(status_of(place) != "finished" for place in places.values())
     return (
-        f"To train: {todo} of {len(names)} methods, {minutes:g} minutes each ({todo * minutes:g} in all), and then "
+        f"To train: {todo} of {len(places)} methods, {minutes:g} minutes each ({todo * minutes:g} in all), and then "
         f"a few minutes each to measure. Stop it when you like: the same command goes on."
         + (
             f"\nThere is no test split, so of the images {images.divided}, of pretraining too."
@@ -136,13 +137,12 @@ def _plan(folder: Path, names: Sequence[str], minutes: float, images: ImageStore
 
 
 def _train(
-    names: Sequence[str], folder: Path, images: ImageStore, pretrain: Callable[..., Any],
+    places: Mapping[str, Path], images: ImageStore, pretrain: Callable[..., Any],
     say: Callable[[str], object], **settings: Any,
 ) -> dict[str, str]:  # fmt: skip
-    """A finished run of every method in `folder`; method -> why it cannot be trained. Errors as `ensure`."""
+    """A finished run of every method in its place; method -> why it cannot be trained. Errors as `ensure`."""
     left_out: dict[str, str] = {}
-    for name in names:
-        place = folder / catalog.short_name(name)
+    for name, place in places.items():
         say(f"\n--- {place.name.replace('_', ' ')} ---")
         try:
             if not ensure(pretrain, place, name, images, **settings):

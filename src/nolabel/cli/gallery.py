@@ -92,7 +92,8 @@ def parts(
     info = read_description(folder)
     held = info["data"]
     labels = Path(held["labels"]) if held["labels"] else None
-    if (side := opened_at(folder, data)) is not None:
+    side = opened_at(folder, data)
+    if side is not None and (side, labels) != (store.opened_at, None):
         store = ImageStore.open(data, size=side, labels=labels)
     if held.get("divided") and Path(held["source"]).name == Path(data).name:
         store = divided_as(store, held["divided"], info["seed"])

@@ -74,6 +74,11 @@ class ImageStore:
     def __len__(self) -> int:
         return len(self.offsets)
 
+    @property
+    def opened_at(self) -> int:
+        """Side in pixels of the training images that it keeps pixels enough for."""
+        return int(self.storage_side / STORAGE_MARGIN)
+
     def batch(self, indices: Tensor) -> ImageBatch:
         """The images at `indices` (int64 (B,), repeats allowed) on `device`.
 

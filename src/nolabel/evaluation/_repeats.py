@@ -76,11 +76,11 @@ def differences(
 
     Where the test classes are `uneven`, the difference of the means over classes too (`balanced_difference`).
     With a paired bootstrap interval and McNemar's exact p, of means over classes that of the paired permutation test.
-    Where both are means of several draws of labels, the
-    interval joins the images' noise (an image counts by its share of right predictions) with that of the
-    draws, each of which both subjects were given, and p is the larger one of the permutation test over the
-    images and of Student's over the draws. Of a baseline with several seeds: their mean, and the largest of
-    their p. A protocol that the baseline was not measured under is left out.
+    Where both are means of several draws of labels, the interval joins the images' noise (an image counts by its
+    share of right predictions) with that of the draws, each of which both subjects were given, and p is the
+    larger one of the permutation test over the images and of Student's over the draws. Of a baseline with several
+    seeds: their mean, and the largest of their p. A protocol that the baseline was not measured under is left
+    out.
 
     Args:
         own: the encoder's results.

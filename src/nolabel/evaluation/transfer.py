@@ -4,8 +4,8 @@ SimCLR's linear transfer (Chen et al. 2020, B.8): L-BFGS logistic regression, λ
 validation part, refitted, the test images read once. The metric is that of the set: top-1, the mean over
 classes, or 11-point mean average precision, for which every class has its own binary classifier. Two encoders
 are compared by the paired permutation test, and their difference has an interval; the report decides ties by both
-(the paper by p > 0.05 alone). Average precision does not bear
-a swap of two models' scores, so there the share of right decisions is tested.
+(the paper by p > 0.05 alone). Average precision does not bear a swap of two models' scores, so there the share of
+right decisions is tested.
 """
 
 import re

@@ -111,6 +111,11 @@ def names() -> tuple[str, ...]:
     return tuple(f"{stem.replace('_', '-')}-{name}" for stem in files for name in _settings(stem))
 
 
+def of_papers() -> tuple[str, ...]:
+    """Those of a paper's own length: no minutes limit them."""
+    return tuple(name for name in names() if "minutes" not in find(name).length)
+
+
 def find(name: str) -> Reproduction:
     """The reproduction called `name`.
 

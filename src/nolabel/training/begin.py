@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from nolabel import catalog
-from nolabel.data.store import STORAGE_MARGIN, ImageStore
+from nolabel.data.store import ImageStore
 from nolabel.encoders import base
 from nolabel.encoders._initial import seeded
 from nolabel.encoders._io import initialise
@@ -146,7 +146,7 @@ def _new_folder(request: Request) -> Run:
 def _open(request: Request, size: int | None) -> tuple[ImageStore, int]:
     """The images, and the training size they were stored for."""
     if isinstance(request.data, ImageStore):
-        return request.data, int(request.data.storage_side / STORAGE_MARGIN)
+        return request.data, request.data.opened_at
     return open_images(request.data, size, request.labels, request.workers)
 
 
