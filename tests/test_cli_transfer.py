@@ -69,6 +69,7 @@ def test_a_table_of_two_sets_that_goes_on(say: Say, encoder: Path, tmp_path: Pat
     assert [row["setting"]["holm"] for row in paired] == holm([row["setting"]["p"] for row in paired])
     random = next(row for row in rows if row["subject"].startswith("random:"))
     assert random["seeds"] == [0, 1, 2]
+    assert all(row["seeds"] == [0] for row in rows if not row["subject"].startswith("random:"))
     target, network = target_of(ImageStore.open(first, size=16)), load_encoder(encoder)
     candidate, wanted = Candidate(encoder.name, network, encoder_digest(network), encoder), Wanted(16, 0)
     assert missing(out / "transfer.jsonl", target, [candidate], wanted) == []

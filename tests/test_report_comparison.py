@@ -170,6 +170,27 @@ def test_the_first_that_is_shown_to_help_is_taken() -> None:
     assert "Not shown to help here: jigsaw (0.1 points above random weights)" in text
 
 
+def test_uneven_classes_are_compared_by_the_mean_over_classes() -> None:
+    def of_classes(method: str, gain: float, p: float) -> list[Row]:
+        rows = pair(method, "linear", 0.90, 0.001, 0.7, validation=gain)
+        balanced = [replace(row, metric=row.metric.replace("top1", "balanced")) for row in rows]
+        balanced = [
+            replace(row, value=0.5 + (gain if row.subject == method else 0.0)) for row in balanced[:2]
+        ]
+        difference = Row(method, "linear", "balanced_difference", gain, gain - 0.02, gain + 0.02, 1000,
+                         setting={"against": RANDOM, "p": p})  # fmt: skip
+        sizes = {"test_images_a_class": [50, 950]}
+        return [*(replace(row, setting=row.setting | sizes) for row in rows + balanced), difference]
+
+    text = told(
+        record("simclr", of_classes("simclr", 0.1, 1e-6)), record("jigsaw", of_classes("jigsaw", 0.01, 0.5))
+    )
+    assert "SimCLR is the encoder to take. On these images SimCLR names 60.0 %" in text
+    assert "of the test images right, averaged over the classes: 10.0 points more than random weights" in text
+    assert "The classes have from 50 to 950 test images, so the average over classes is judged; of all" in text
+    assert "Not shown to help here: jigsaw (1.0 point above random weights)" in text
+
+
 def test_a_loss_that_is_more_than_chance_is_told_as_one() -> None:
     rotation = record("rotation", pair("rotation", "linear", 0.5, -0.08, 1e-9, 0.5))
     jigsaw = record("jigsaw", pair("jigsaw", "linear", 0.4, -0.18, 1e-9, 0.4))

@@ -192,6 +192,7 @@ def measure(
     if job.protocol == PROTOCOL and "encoder" in job.key:
         one = job.candidate
         rows += _leaks.check(one.source, one.name, target.store, division, [result])
+    rows = [replace(row, seeds=row.seeds or (wanted.seed,)) for row in rows]
     return rows, np.stack([one.correct for one in found])
 
 

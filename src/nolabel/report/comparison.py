@@ -24,6 +24,7 @@ from nolabel.report.verdict import (
     Gain,
     Tone,
     Verdict,
+    by_classes,
     by_neighbours,
     by_preference,
     gain_over,
@@ -55,6 +56,8 @@ class Contender:
     """its accuracy under the main protocol"""
     gain: Gain | None
     """over random weights; None where they were not measured"""
+    by_classes: tuple[str, ...] = ()
+    """why it is the mean over classes, where it is"""
 
     @property
     def name(self) -> str:
@@ -91,7 +94,7 @@ def compared(records: Sequence[Record]) -> Verdict:
     ]
     ahead = [other for other in others if other.value >= row.value]
     near = _near(ranked)
-    sentences = [_best_sentence(best), *compared_by, *_chosen_by(ranked), *_few_labels(best), *_saved(best)]
+    sentences = [_best_sentence(best), *compared_by, *best.by_classes, *_chosen_by(ranked), *_few_labels(best), *_saved(best)]
     sentences += _rest_sentences(best, [one for one in ranked if one is not best])
     sentences += [_near_sentence(near, ranked)] if near else []
     sentences += [
@@ -152,8 +155,9 @@ def _kind(protocol: str, metric: str) -> str:
 def _ranked(measured: Sequence[tuple[Record, Row]]) -> list[Contender]:
     """The runs, best on the validation part first; on the test images where one has none."""
     found = [
-        Contender(record, row, gain_over(record.rows, row, random) if random else None)
-        for record, row in measured
+        Contender(record, row, gain_over(record.rows, row, random) if random else None, tuple(why))
+        for record, top1 in measured
+        for row, why in [by_classes(record.rows, top1)]
         for random in [untrained_row(record.rows, row)]
     ]
     judged = iter(together([one.gain for one in found if one.gain is not None]))

@@ -111,7 +111,7 @@ def judge(rows: Sequence[Row], subject: str) -> Verdict:
     main = main_row(rows, subject)
     if main is None:
         return _without_accuracy(rows, subject)
-    main, why = _by_classes(rows, main)
+    main, why = by_classes(rows, main)
     random = untrained_row(rows, main)
     others = [row for name in BASELINES if (row := find(rows, name, main.protocol, main.metric)) is not None]
     if random is None:
@@ -145,7 +145,7 @@ def by_preference(rows: Sequence[Row]) -> list[Row]:
     return sorted(shares, key=lambda row: (protocols.index(row.protocol), metrics.index(row.metric)))
 
 
-def _by_classes(rows: Sequence[Row], main: Row) -> tuple[Row, list[str]]:
+def by_classes(rows: Sequence[Row], main: Row) -> tuple[Row, list[str]]:
     """The row to judge by: the mean over classes, and why it is, where the test classes of `main` are uneven."""
     balanced = find(rows, main.subject, main.protocol, "balanced")
     if UNEVEN not in main.setting or balanced is None:
