@@ -174,9 +174,7 @@ def test_uneven_classes_are_compared_by_the_mean_over_classes() -> None:
     def of_classes(method: str, gain: float, p: float) -> list[Row]:
         rows = pair(method, "linear", 0.90, 0.001, 0.7, validation=gain)
         balanced = [replace(row, metric=row.metric.replace("top1", "balanced")) for row in rows]
-        balanced = [
-            replace(row, value=0.5 + (gain if row.subject == method else 0.0)) for row in balanced[:2]
-        ]
+        balanced = [replace(row, value=0.5 + gain * (row.subject == method)) for row in balanced[:2]]
         difference = Row(method, "linear", "balanced_difference", gain, gain - 0.02, gain + 0.02, 1000,
                          setting={"against": RANDOM, "p": p})  # fmt: skip
         sizes = {"test_images_a_class": [50, 950]}
@@ -187,7 +185,7 @@ def test_uneven_classes_are_compared_by_the_mean_over_classes() -> None:
     )
     assert "SimCLR is the encoder to take. On these images SimCLR names 60.0 %" in text
     assert "of the test images right, averaged over the classes: 10.0 points more than random weights" in text
-    assert "The classes have from 50 to 950 test images, so the average over classes is judged; of all" in text
+    assert "The classes have from 50 to 950 test images, so the average over classes is judged" in text
     assert "Not shown to help here: jigsaw (1.0 point above random weights)" in text
 
 

@@ -127,7 +127,8 @@ def _plan(places: Mapping[str, Path], minutes: float, images: ImageStore) -> str
     todo = sum(status_of(place) != "finished" for place in places.values())
     return (
         f"To train: {todo} of {len(places)} methods, {minutes:g} minutes each ({todo * minutes:g} in all), and then "
-        f"minutes each to measure (most for those that cut images into tiles). Stop it when you like: the same command goes on."
+        f"minutes each to measure (most for those that cut images into tiles). Stop it when you like: the same "
+        f"command goes on."
         + (
             f"\nThere is no test split, so of the images {images.divided}, of pretraining too."
             if images.divided

@@ -94,7 +94,14 @@ def compared(records: Sequence[Record]) -> Verdict:
     ]
     ahead = [other for other in others if other.value >= row.value]
     near = _near(ranked)
-    sentences = [_best_sentence(best), *compared_by, *best.by_classes, *_chosen_by(ranked), *_few_labels(best), *_saved(best)]
+    sentences = [
+        _best_sentence(best),
+        *compared_by,
+        *best.by_classes,
+        *_chosen_by(ranked),
+        *_few_labels(best),
+        *_saved(best),
+    ]
     sentences += _rest_sentences(best, [one for one in ranked if one is not best])
     sentences += [_near_sentence(near, ranked)] if near else []
     sentences += [
