@@ -18,7 +18,7 @@ from nolabel.report.gallery import Exhibit, write_gallery
 from nolabel.report.records import method_in_words
 from nolabel.runs import opened_at, read_description
 from nolabel.seeds import generator
-from nolabel.training.begin import LARGEST_DEFAULT_SIZE, default_size
+from nolabel.training.begin import LARGEST_DEFAULT_SIZE, default_size, labels_of
 from nolabel.training.restore import load_method
 from nolabel.training.work import training_images
 from nolabel.views import plain
@@ -90,8 +90,7 @@ def parts(
     if folder is None:
         return training_images(store, seed)
     info = read_description(folder)
-    held = info["data"]
-    labels = Path(held["labels"]) if held["labels"] else None
+    held, labels = info["data"], labels_of(info)
     side = opened_at(folder, data)
     if side is not None and (side, labels) != (store.opened_at, None):
         store = ImageStore.open(data, size=side, labels=labels)
