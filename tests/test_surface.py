@@ -121,3 +121,21 @@ def test_no_address_of_a_registry_is_written_down() -> None:
     ]
     for path in [*SOURCES, *tracked]:
         assert not [host for host in hosts if host in path.read_text()], path
+
+
+def opens_text(call: ast.Call) -> bool:
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    modes = [word.value for word in call.args if isinstance(word, ast.Constant)]
+    return name in ("read_text", "write_text") or (
+        name in ("open", "fdopen") and any(mode in ("r", "w", "a", "x") for mode in modes)
+    )
+
+
+@pytest.mark.parametrize("top", ["src", "benchmarks", "tools"])
+def test_text_is_read_and_written_in_a_named_encoding(top: str) -> None:
+    """A system's own may lack the signs that are in it."""
+    for file in (ROOT / top).rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and opens_text(node):
+                positional = ast.unparse(node.func).endswith("read_text") and node.args
+                assert positional or "encoding" in [word.arg for word in node.keywords], (file, node.lineno)

@@ -86,28 +86,13 @@ def _torch() -> list[Finding]:
     return [Finding("torch", found), gpu]
 
 
-def cpu_flags() -> frozenset[str]:
-    """Instruction sets of the processor as Linux names them; empty on other systems."""
-    try:
-        for row in Path("/proc/cpuinfo").read_text().splitlines():
-            key, _, words = row.partition(":")
-            if key.strip() in ("flags", "Features"):
-                return frozenset(words.split())
-    except OSError:
-        pass
-    return frozenset()
-
-
 def _processor() -> Finding:
-    flags = cpu_flags()
-    units = [
-        name
-        for flag, name in (("amx_bf16", "AMX"), ("avx512_bf16", "AVX-512 bfloat16"), ("bf16", "bfloat16"))
-        if flag in flags
-    ]
+    from nolabel.training.precision import bfloat16_units, cpu_flags
+
+    units = bfloat16_units()
     if units:
         speed = f"bfloat16 in hardware ({', '.join(units)}): mixed precision pays"
-    elif flags:
+    elif cpu_flags():
         speed = "no bfloat16 units: float32 is faster here, and chosen by itself"
     else:
         speed = "units unknown: precision is chosen by a short measurement"

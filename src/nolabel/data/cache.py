@@ -58,7 +58,7 @@ def entries(cache: Path | None = None) -> list[CacheEntry]:
     found = []
     for place in (folder(cache) / "stores").glob("*/store.json"):
         try:
-            about = json.loads(place.read_text())
+            about = json.loads(place.read_text(encoding="utf-8"))
             size = sum(file.stat().st_size for file in place.parent.iterdir())
             found.append(
                 CacheEntry(place.parent, about["source"], about["images"], size, place.stat().st_mtime)
@@ -188,7 +188,7 @@ def remembered_digest(cache: Path | None = None) -> Callable[[Path], str]:
 
 def _read_notes(notes: Path) -> dict[str, list]:
     try:
-        known = json.loads(notes.read_text())
+        known = json.loads(notes.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return known if isinstance(known, dict) else {}

@@ -100,7 +100,7 @@ def _remove(path: Path) -> None:
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     try:
-        description = json.loads(path.read_text())
+        description = json.loads(path.read_text(encoding="utf-8"))
         known = description["format"]
         content = path.with_suffix(".safetensors").read_bytes()
         whole = (
