@@ -178,6 +178,17 @@ def test_a_checkpoint_of_another_format_is_refused(tmp_path: Path) -> None:
         fit_toy(tmp_path / "run", 6, run=run)
 
 
+def test_a_checkpoint_that_does_not_fit_the_method_is_refused(tmp_path: Path) -> None:
+    run = stopped(tmp_path / "run", 6, at=5)
+    method = toy_method(toy_store())
+    method.head = torch.nn.Linear(12, 3)
+    optimizer = build_optimizer(method, Toy.recipe)
+    with pytest.raises(FileFormatError, match="does not fit the Toy"):
+        checkpoint.restore(run.checkpoints, method, optimizer)
+    with pytest.raises(FileFormatError, match="does not fit the Toy"):
+        checkpoint.restore_method(run.checkpoints, method)
+
+
 def test_a_checkpoint_holds_no_pickle(tmp_path: Path) -> None:
     fit_toy(tmp_path / "run", 2)
     newest = checkpoint.listed(tmp_path / "run/checkpoints")[0]

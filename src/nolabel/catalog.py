@@ -69,6 +69,11 @@ def summary(kind: str, name: str) -> str:
     return doc.splitlines()[0] if doc else ""
 
 
+def is_dotted(name: str) -> bool:
+    """Whether `name` is a dotted path of Python, as `my_package.my_method` is and `./photos` is not."""
+    return "." in name and all(part.isidentifier() for part in name.split("."))
+
+
 def module(kind: str, name: str) -> ModuleType:
     """The module of an entry: a name of `names(kind)`, a dotted path, or a path to a `.py` file.
 
@@ -85,7 +90,7 @@ def module(kind: str, name: str) -> ModuleType:
         loaded = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(loaded)
         return loaded
-    if "." in name:
+    if is_dotted(name):
         try:
             return importlib.import_module(name)
         except ModuleNotFoundError as error:

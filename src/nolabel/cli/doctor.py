@@ -1,8 +1,6 @@
 """`nolabel doctor`: what is installed, what this machine has, what is slow or missing, and the remedy."""
 
-import os
 import platform
-import shlex
 import shutil
 import subprocess
 import sys
@@ -15,6 +13,7 @@ from nolabel.cli import _screen
 from nolabel.cli.cache import gigabytes
 from nolabel.data import cache as stores
 from nolabel.data.workers import cores
+from nolabel.views.compiled import compiler
 
 EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "demo": (("scikit-image",), "the demo's photographs"),
@@ -22,7 +21,7 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "heif": (("pillow-heif",), "HEIC photographs"),
     "onnx": (("onnx", "onnxruntime"), "nolabel export --format onnx"),
     "tensorboard": (("tensorboard",), "pretrain --tensorboard"),
-    "bench": (("lightly", "kornia"), "python -m benchmarks"),
+    "bench": (("lightly", "kornia", "faiss-cpu"), "python -m benchmarks"),
 }
 """extra -> (its packages, what it is for)"""
 
@@ -101,7 +100,7 @@ def _processor() -> Finding:
 
 
 def _compiler() -> Finding:
-    command = shlex.split(os.environ.get("CC", "cc"))
+    command = compiler()
     if shutil.which(command[0]) is None:
         return Finding(
             "C compiler",

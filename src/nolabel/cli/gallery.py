@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from nolabel import catalog
 from nolabel.cli import _screen
+from nolabel.cli._places import check_apart
 from nolabel.data.store import ImageStore
 from nolabel.encoders._initial import IMAGES, initial_encoder
 from nolabel.errors import UsageError
@@ -52,6 +53,7 @@ def gallery(
     """Draw every method's task from your own images, on one page."""
     if not out.parent.is_dir() or out.is_dir():
         raise UsageError(f"--out {out} must be a file in a folder that exists.")
+    check_apart(out, data)
     trained = _of_methods(runs)
     with _screen.counting("Reading images") as progress:
         store = ImageStore.open(data, size=size or LARGEST_DEFAULT_SIZE, progress=progress)

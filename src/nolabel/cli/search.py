@@ -10,6 +10,7 @@ import torch
 from cyclopts import Parameter
 
 from nolabel.cli import _screen
+from nolabel.cli._places import check_apart
 from nolabel.cli._vectors import vectors
 from nolabel.cli.evaluate import LISTED
 from nolabel.data.read import BYTE_LIMIT, Unreadable, read_image
@@ -57,6 +58,7 @@ def search(
         The image to look for.
     """
     out = _place(out, data, k)
+    check_apart(out, query)
     names = _names([encoder, *(Path(one) for one in beside if one != RANDOM)])
     encoders = {name: load_encoder(place) for place, name in names.items()}
     loaded = encoders[names[encoder]]

@@ -45,9 +45,18 @@ def wanted() -> bool:
     return os.environ.get("NOLABEL_KERNELS") != "0"
 
 
+def compiler() -> list[str]:
+    """The words that call the C compiler: those of CC, else cc."""
+    named = os.environ.get("CC", "")
+    try:
+        return shlex.split(named) or ["cc"]
+    except ValueError:  # a quotation without its end
+        return [named]
+
+
 def _built(source: Path, again: bool = False) -> Path:
     """The library for this source, compiler and processor; compiled where the cache does not hold it."""
-    command = shlex.split(os.environ.get("CC", "cc"))
+    command = compiler()
     if shutil.which(command[0]) is None:
         raise FileNotFoundError(f"no compiler {command[0]!r}")
     key = hashlib.sha256(
