@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import nolabel
-from nolabel import catalog
+from nolabel import catalog, seeds
 from nolabel.cli import COMMANDS, _method_options, _shared
 
 ROOT = Path(__file__).parents[1]
@@ -139,3 +139,15 @@ def test_text_is_read_and_written_in_a_named_encoding(top: str) -> None:
             if isinstance(node, ast.Call) and opens_text(node):
                 positional = ast.unparse(node.func).endswith("read_text") and node.args
                 assert positional or "encoding" in [word.arg for word in node.keywords], (file, node.lineno)
+
+
+def test_every_purpose_of_randomness_is_told_where_seeds_are_made() -> None:
+    for file in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in (
+                "generator",
+                "derive",
+                "seeded",
+            ):
+                purposes = [word.value for word in node.args[1:2] if isinstance(word, ast.Constant)]
+                assert all(f'"{word}"' in (seeds.derive.__doc__ or "") for word in purposes), (file, purposes)

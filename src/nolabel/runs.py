@@ -6,8 +6,11 @@ runs/<name>/
   checkpoints/        step-000000123.safetensors + .json, newest two
   encoder.safetensors + encoder.json
   evaluation.jsonl    one number, one row
-  transfer.jsonl      the same, of other data sets
+  transfer.jsonl      the same, of other data sets; transfer.npz: which test images were named right
+  measured.json       protocols and baselines that a comparison measured; predictions.npz: what was named right
   skipped.csv         files that could not be read, and why
+  pictures/           what the report shows of the images (see `report.pictures`)
+  tensorboard/        the metrics again, where they were asked for
   report.html
 """
 
