@@ -6,7 +6,7 @@
 | `retrieval.npz` | `Retrieval`: queries and their nearest images                                  |
 | `untrained.npz` | the same by random weights of the run's network, for a comparison              |
 | `filters.npz`   | `weights`, float32 (O, C, k, k): the first convolution, C is 1 or 3            |
-| `panel.svg`     | the picture that explains the method; `panel.txt`: its paragraph                |
+| `panel.svg`     | the picture that explains the method; `panel.txt`: its paragraph               |
 """
 
 import io
