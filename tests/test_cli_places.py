@@ -45,6 +45,18 @@ def test_a_path_where_a_name_belongs(
     refused(say, tmp_path, [encoder if word == "RUN" else word for word in words.split()], part)
 
 
+def test_an_encoder_is_not_tried_at_a_size_that_nobody_asked_for(
+    say: Say, small_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def pretrain(*_: object, **__: object) -> None:
+        raise UsageError("It begins.")
+
+    monkeypatch.setattr("nolabel.api.pretrain", pretrain)
+    (tmp_path / "large.py").write_text("def build(name, size):\n    assert size >= 64\n")
+    words: list[object] = ["pretrain", "rotation", small_images, "--encoder", tmp_path / "large.py"]
+    refused(say, tmp_path, words, "It begins.")
+
+
 @pytest.mark.parametrize(
     "words",
     [
