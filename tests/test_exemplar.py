@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from nolabel.data.batch import ImageBatch
 from nolabel.data.store import ImageStore
 from nolabel.errors import UsageError
-from nolabel.methods import _exemplar_copies
+from nolabel.methods import _exemplar_copies, _exemplar_seeds
 from nolabel.methods._exemplar_seeds import gradient_energy, side_of
 from nolabel.methods.base import DataInfo
 from nolabel.methods.exemplar import PAPER_STL10, Exemplar, ExemplarOptions, exemplar_loss
@@ -101,9 +101,30 @@ def test_parameters_stay_in_their_ranges_with_median_one() -> None:
 
 def test_seeds_are_kept_with_the_checkpoint_and_sides_are_the_specifications() -> None:
     assert {"windows", "components"} <= set(made().state_dict())
-    assert [side_of(ExemplarOptions(), size) for size in (32, 64, 96)] == [16, 24, 32]
+    assert [side_of(ExemplarOptions(), size) for size in (32, 64, 96, 128)] == [16, 24, 32, 48]
     with pytest.raises(UsageError, match="do not fit"):
         side_of(ExemplarOptions(patch=64), 32)
+
+
+@pytest.mark.parametrize("size", [32, 96])
+def test_seeds_keep_from_the_border_where_the_image_is_large_enough(size: int) -> None:
+    column = torch.arange(size) * 2
+    images = torch.stack(
+        [column.expand(size, size), column.view(-1, 1).expand(size, size), torch.zeros(size, size)]
+    )
+    method = made(size, seeds=60)
+    method.prepare(ImageStore.of([images.byte()] * 60), torch.Generator().manual_seed(0))
+    across, down = method.windows[:, 0].int().diff(dim=2), method.windows[:, 1].int().diff(dim=1)
+    inside = bool(((across == 2).all()) & ((down == 2).all()))
+    assert inside == (size == 96)
+
+
+def test_an_image_gives_one_seed_while_there_are_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_exemplar_seeds, "SOURCES", 10)
+    grey = [torch.full((3, 16, 16), value, dtype=torch.uint8) for value in range(40)]
+    options = ExemplarOptions(seeds=30)
+    windows = _exemplar_seeds.cut(ImageStore.of(grey), options, 8, 16, torch.Generator().manual_seed(0))
+    assert len(windows[:, 0, 0, 0].unique()) == 30
 
 
 def drawn_of(method: Exemplar, n: int, seed: int = 0, progress: float = 0.5) -> dict[str, torch.Tensor]:

@@ -198,7 +198,7 @@ class ContextPrediction(Method):
     def forward(self, views: dict[str, Tensor]) -> dict[str, Tensor]:
         logits = self.answer(views["patches"], len(views["labels"]))
         labels = views["labels"].flatten()
-        accuracy = (logits.detach().argmax(1) == labels).float().mean()
+        accuracy = _places.share_named(logits.detach().argmax(1), labels, self.options.layout)
         return {"loss": context_loss(logits, labels), "accuracy": accuracy}
 
     def chance_loss(self, images: int) -> float:
@@ -206,7 +206,7 @@ class ContextPrediction(Method):
 
     @torch.no_grad()
     def held_out(self, views: dict[str, Tensor]) -> dict[str, float]:
-        """Loss, and the share of places that are named right."""
+        """Loss, and the share of pairs whose place is named, the mean over the places."""
         return {name: value.item() for name, value in self(views).items()}
 
     @torch.no_grad()

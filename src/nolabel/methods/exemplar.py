@@ -53,7 +53,7 @@ class ExemplarOptions:
     triplet_margin: float = 0.5
     """form `triplet`: by how much the squared distance to another seed must be larger"""
     patch: int = 0
-    """side of a seed in pixels; 0: half the image up to 32 px, else a third (paper 32 of 96)"""
+    """side of a seed in pixels; 0: half the image up to 32 px, a third up to 96 (paper: 32), then three eighths"""
     copies: int = 2
     """copies for each image of the batch in one step"""
     transforms_per_seed: int = 0
