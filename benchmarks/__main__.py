@@ -64,7 +64,8 @@ def main() -> None:
         print(f"{row.name}: {row.ours} {row.ratio:.2f}x {row.theirs} {row.extra}", flush=True)
     show(rows, Console(width=180))
     arguments.out.write_text(
-        json.dumps({"machine": machine(), "rows": [r.as_dict() for r in rows]}, indent=2)
+        json.dumps({"machine": machine(), "rows": [r.as_dict() for r in rows]}, indent=2),
+        encoding="utf-8",
     )
     print(json.dumps(machine()))
 

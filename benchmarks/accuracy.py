@@ -63,7 +63,7 @@ def main() -> None:
                 [(r["subject"], r["protocol"], round(100 * r["value"], 2)) for r in rows],
                 flush=True,
             )
-    (a.out / "machine.json").write_text(json.dumps(machine(), indent=2))
+    (a.out / "machine.json").write_text(json.dumps(machine(), indent=2), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -73,7 +73,7 @@ def compare(
 
 def machine() -> dict[str, object]:
     """What the figures were measured on."""
-    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    text = Path("/proc/cpuinfo").read_text(encoding="utf-8") if Path("/proc/cpuinfo").exists() else ""
     model = next(
         (line.split(":")[1].strip() for line in text.splitlines() if line.startswith("model name")), ""
     )

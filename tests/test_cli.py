@@ -1,5 +1,7 @@
 """The command line: its words, its help, failures that nobody foresaw."""
 
+import re
+import tomllib
 import warnings
 from pathlib import Path
 
@@ -7,8 +9,10 @@ import pytest
 
 from cli_helpers import Say, one_line
 from nolabel import catalog
-from nolabel.cli import COMMANDS, _method_options
+from nolabel.cli import COMMANDS, _method_options, app, doctor
 from nolabel.errors import FileFormatError, UsageError
+
+ROOT = Path(__file__).parents[1]
 
 # --- what is asked of the words themselves --------------------------------------------------------
 
@@ -91,6 +95,15 @@ def test_a_file_that_is_no_method(tmp_path: Path) -> None:
         _method_options.method_file(str(tmp_path / "missing.py"))
 
 
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+TOLD = [re.sub(r" \[.*\]| \.\.\.", "", words) for words in re.findall(r"`nolabel ([^`]+)`", README)]
+
+
+@pytest.mark.parametrize("words", [words for words in TOLD if " " in words])
+def test_the_commands_of_the_readme_are_whole(words: str) -> None:
+    app().parse_args(words.split())
+
+
 # --- failures that nobody foresaw -----------------------------------------------------------------
 
 
@@ -159,3 +172,15 @@ def test_doctor_names_what_is_missing_with_its_remedy(say: Say, monkeypatch: pyt
     assert code == 0
     assert "C compiler: install gcc or clang" in out
     assert "pip install 'nolabel[demo]'" in out
+
+
+def test_doctor_knows_the_extras_of_the_project() -> None:
+    def names(packages: list[str]) -> set[str]:
+        return {re.split(r"[<>=\[]", package)[0] for package in packages}
+
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = {extra: names(packages) for extra, packages in project["optional-dependencies"].items()}
+    needed = names(project["dependencies"])
+    assert {extra: set(packages) for extra, (packages, _) in doctor.EXTRAS.items()} == {
+        extra: packages - needed for extra, packages in extras.items() if extra != "dev"
+    }

@@ -1,24 +1,19 @@
 """Data flows one way: a layer imports only from layers above it; read with `ast`, lazy imports included."""
 
 import ast
+import re
 from pathlib import Path
 
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "src" / "nolabel"
 
-ORDER = (
-    ("errors", "seeds", "distributed", "catalog", "runs", "memory"),
-    ("data",),
-    ("views",),
-    ("encoders",),
-    ("methods",),
-    ("training",),
-    ("evaluation",),
-    ("published", "report"),
-    ("recipes", "api", "pretext", "studies", "comparison"),
-    ("cli", "__main__"),
+DESIGN = PACKAGE.parents[1] / "docs" / "design.md"
+ORDER = tuple(
+    tuple(re.findall(r"`(\w+)/?`", row.split("|")[2]))
+    for row in DESIGN.read_text(encoding="utf-8").split("\n\n")[2].splitlines()[2:]
 )
+"""the layers as the table in docs/design.md has them"""
 LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -70,6 +65,11 @@ def test_a_layer_imports_only_from_layers_above_it(file: Path) -> None:
         if layer is not None and layer != own:
             assert layer in LEVEL, f"{file.name} imports {module}, which has no place in ORDER"
             assert LEVEL[layer] <= LEVEL[own], f"{file.name} ({own}) imports {module}, which comes after it"
+
+
+def test_the_table_of_layers_names_what_there_is() -> None:
+    there = {own_layer(file) for file in FILES} - {"__init__"}
+    assert [name for names in ORDER for name in names if name not in there] == []
 
 
 def test_nothing_imports_the_command_line() -> None:

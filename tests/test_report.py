@@ -131,7 +131,7 @@ def draw(folder: Path) -> Path:
     pictures.save_retrieval(folder, found)
     pictures.save_filters(folder, np.random.default_rng(0).normal(size=(8, 3, 3, 3)))
     svg = b"<svg xmlns='http://www.w3.org/2000/svg'/>"
-    pictures.save_panel(folder, pictures.Panel(svg, "svg", "The idea."))
+    pictures.save_panel(folder, pictures.Panel(svg, "The idea."))
     return folder
 
 
@@ -379,7 +379,7 @@ def test_pictures_come_back_as_they_were_saved(run: Path) -> None:
     assert found.match_labels[0] == ("cat", "dog", "cat")
     panel = pictures.load_panel(run)
     assert panel is not None
-    assert (panel.kind, panel.text) == ("svg", "The idea.")
+    assert (panel.picture[:4], panel.text) == (b"<svg", "The idea.")
     with pytest.raises(ValueError, match="columns"):
         pictures.save_views(run, pictures.ViewSheet(sheet.tiles, ("image",), ""))
 

@@ -1,6 +1,7 @@
 """A run that was killed and one that never stopped end with the same bits; two runs of one seed do too."""
 
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -12,7 +13,9 @@ import pytest
 import safetensors.torch
 import torch
 
+from cli_helpers import Say
 from nolabel.api import pretrain
+from nolabel.catalog import PACKAGE
 from nolabel.encoders import _io
 from nolabel.errors import DataError, FileFormatError, UsageError
 from nolabel.methods.base import Recipe
@@ -175,6 +178,17 @@ def test_a_checkpoint_of_another_format_is_refused(tmp_path: Path) -> None:
         fit_toy(tmp_path / "run", 6, run=run)
 
 
+def test_a_checkpoint_that_does_not_fit_the_method_is_refused(tmp_path: Path) -> None:
+    run = stopped(tmp_path / "run", 6, at=5)
+    method = toy_method(toy_store())
+    method.head = torch.nn.Linear(12, 3)
+    optimizer = build_optimizer(method, Toy.recipe)
+    with pytest.raises(FileFormatError, match="does not fit the Toy"):
+        checkpoint.restore(run.checkpoints, method, optimizer)
+    with pytest.raises(FileFormatError, match="does not fit the Toy"):
+        checkpoint.restore_method(run.checkpoints, method)
+
+
 def test_a_checkpoint_holds_no_pickle(tmp_path: Path) -> None:
     fit_toy(tmp_path / "run", 2)
     newest = checkpoint.listed(tmp_path / "run/checkpoints")[0]
@@ -192,11 +206,16 @@ def learn(out: Path, **changes: Any) -> Run:
     return pretrain(TOYS, **values | {"precision": "32-true", "channels_last": False} | changes)
 
 
-def test_pretrain_records_what_repeats_it(tmp_path: Path) -> None:
-    run = learn(tmp_path / "first", seed=2)
+def named(out: Path, data: Path, **changes: Any) -> Run:
+    """`learn` of images that are named, so that a command can name them too."""
+    return learn(out, data=str(data), **changes)
+
+
+def test_pretrain_records_what_repeats_it(tmp_path: Path, small_images: Path) -> None:
+    run = named(tmp_path / "first", small_images, seed=2)
     info = Run.open(tmp_path / "first").info
     assert info["status"] == "finished"
-    assert info["budget"] == {"asked": {"steps": 4}, "watches": 5, "steps": 4, "epochs": 0.8}
+    assert info["budget"] == {"asked": {"steps": 4}, "watches": 5, "steps": 4, "epochs": 2.0}
     assert (info["precision"], info["channels_last"], info["compile"]) == ("32-true", False, False)
     for word in (
         "--steps 4",
@@ -218,10 +237,43 @@ def test_pretrain_records_what_repeats_it(tmp_path: Path) -> None:
         "started",
         "final",
     } <= set(info)
-    learn(tmp_path / "second", seed=2)
+    named(tmp_path / "second", small_images, seed=2)
     assert encoder_bytes(run.folder) == encoder_bytes(tmp_path / "second")
     with pytest.raises(UsageError, match="is not empty"):
         learn(tmp_path / "first")
+
+
+def test_no_command_is_called_a_repeat_that_is_none(tmp_path: Path, small_images: Path) -> None:
+    assert "repeat" not in learn(tmp_path / "store", steps=1).info
+    assert "repeat" not in named(tmp_path / "recipe", small_images, steps=1, recipe={"momentum": 0.5}).info
+    assert "repeat" in named(tmp_path / "rate", small_images, steps=1, recipe={"lr": 0.5, "epochs": 9.0}).info
+    assert "repeat" in named(tmp_path / "run", small_images, steps=1).info
+    named(tmp_path / "run", small_images, steps=1, extend=True)
+    assert "repeat" not in Run.open(tmp_path / "run").info
+
+
+def test_the_repeat_of_a_method_in_a_file_gives_the_same_encoder(
+    tmp_path: Path, small_images: Path, say: Say
+) -> None:
+    method = tmp_path / "my_method.py"
+    method.write_text((PACKAGE / "methods" / "rotation.py").read_text(encoding="utf-8"), encoding="utf-8")
+    run = pretrain(
+        str(method), str(small_images), out=tmp_path / "first", steps=2, batch_size=8, seed=5, progress=False
+    )
+    _, program, *words = shlex.split(run.info["repeat"])
+    assert program == "nolabel"
+    code, _, err = say(*words, "--out", tmp_path / "second")
+    assert code == 0, err
+    assert encoder_bytes(tmp_path / "first") == encoder_bytes(tmp_path / "second")
+
+
+def test_a_run_goes_on_with_the_labels_it_began_with(tmp_path: Path, small_images: Path) -> None:
+    paths = sorted(path.relative_to(small_images) for path in small_images.rglob("*.png"))
+    labels = tmp_path / "labels.csv"
+    labels.write_text("\n".join(["path,label", *(f"{path},{i % 3}" for i, path in enumerate(paths))]))
+    named(tmp_path / "run", small_images, labels=labels, steps=1)
+    run = named(tmp_path / "run", small_images, steps=1, extend=True)
+    assert run.info["budget"]["steps"] == 2
 
 
 def test_pretrain_goes_on_where_it_failed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import nolabel
-from nolabel import catalog
+from nolabel import catalog, seeds
 from nolabel.cli import COMMANDS, _method_options, _shared
 
 ROOT = Path(__file__).parents[1]
@@ -121,3 +121,33 @@ def test_no_address_of_a_registry_is_written_down() -> None:
     ]
     for path in [*SOURCES, *tracked]:
         assert not [host for host in hosts if host in path.read_text()], path
+
+
+def opens_text(call: ast.Call) -> bool:
+    name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    modes = [word.value for word in call.args if isinstance(word, ast.Constant)]
+    return name in ("read_text", "write_text") or (
+        name in ("open", "fdopen") and any(mode in ("r", "w", "a", "x") for mode in modes)
+    )
+
+
+@pytest.mark.parametrize("top", ["src", "benchmarks", "tools"])
+def test_text_is_read_and_written_in_a_named_encoding(top: str) -> None:
+    """A system's own may lack the signs that are in it."""
+    for file in (ROOT / top).rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and opens_text(node):
+                positional = ast.unparse(node.func).endswith("read_text") and node.args
+                assert positional or "encoding" in [word.arg for word in node.keywords], (file, node.lineno)
+
+
+def test_every_purpose_of_randomness_is_told_where_seeds_are_made() -> None:
+    for file in (ROOT / "src").rglob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and getattr(node.func, "id", "") in (
+                "generator",
+                "derive",
+                "seeded",
+            ):
+                purposes = [word.value for word in node.args[1:2] if isinstance(word, ast.Constant)]
+                assert all(f'"{word}"' in (seeds.derive.__doc__ or "") for word in purposes), (file, purposes)

@@ -209,7 +209,7 @@ def test_padded_crops_reach_every_place_equally() -> None:
 
 def test_rotate_is_torchvisions_bilinear_rotate() -> None:
     images = torch.rand(40, 3, 21, 30)
-    drawn = geometry.draw_rotation(40, seeds.generator(7, "rotate"), 180.0)
+    drawn = {"angle": 360 * torch.rand(40, generator=seeds.generator(7, "rotate")) - 180}
     got = geometry.rotate(images, drawn)
     mirrored = geometry.rotate(images, drawn, "reflect")
     ones = geometry.rotate(torch.ones_like(images), drawn)

@@ -117,4 +117,4 @@ def every() -> dict[tuple[str, str, int], str | None]:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(every()))
+    PAGE.write_text(page(every()), encoding="utf-8")

@@ -77,7 +77,7 @@ def measured_file(found: Sequence[Measured]) -> str:
 
 def recipe_file(stem: str) -> str:
     """The text of `recipes/STEM.py` with the settings in its header as they are."""
-    text = (RECIPES / f"{stem}.py").read_text()
+    text = (RECIPES / f"{stem}.py").read_text(encoding="utf-8")
     header, _, code = text.removeprefix('"""').partition('"""')
     lines = []
     for name in recipes.names():
@@ -178,10 +178,10 @@ def main(words: list[str]) -> None:
     if words:
         draw_all(words[0], [Path(word) for word in words[1:]])
     PAGES.mkdir(parents=True, exist_ok=True)
-    published.MEASURED.write_text(measured_file(recorded()))
+    published.MEASURED.write_text(measured_file(recorded()), encoding="utf-8")
     for name in catalog.names("methods"):
-        (RECIPES / f"{name}.py").write_text(recipe_file(name))
-        (PAGES / f"{name}.md").write_text(page(name))
+        (RECIPES / f"{name}.py").write_text(recipe_file(name), encoding="utf-8")
+        (PAGES / f"{name}.md").write_text(page(name), encoding="utf-8")
 
 
 if __name__ == "__main__":

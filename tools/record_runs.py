@@ -133,7 +133,7 @@ def between(text: str, first: str, last: str, body: str) -> str:
 def main(page: Path, runs: list[Path]) -> None:
     rows = merged(page.with_suffix(".jsonl"), [row_of(run) for run in runs], _name)
     written = page.with_suffix(".md")
-    write_atomically(written, between(written.read_text(), FIRST, LAST, table(rows)))
+    write_atomically(written, between(written.read_text(encoding="utf-8"), FIRST, LAST, table(rows)))
 
 
 if __name__ == "__main__":

@@ -134,7 +134,7 @@ def _moved(one: dict[str, Any]) -> str:
 
 def draw(page: Path, rows: list[dict[str, Any]]) -> None:
     """Put each table between `<!-- NAME -->` and `<!-- end -->`."""
-    text = page.read_text()
+    text = page.read_text(encoding="utf-8")
     sets = list(dict.fromkeys(row["data"] for row in rows))
     tables = {
         f"{kind.__name__} {data}": kind([row for row in rows if row["data"] == data])

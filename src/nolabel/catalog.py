@@ -41,7 +41,7 @@ def names(kind: str) -> tuple[str, ...]:
 @functools.cache
 def _is_entry(file: Path) -> bool:
     """Whether the module declares itself an entry: a class derived from the contract, or a `PATTERN`."""
-    for node in ast.parse(file.read_text()).body:
+    for node in ast.parse(file.read_text(encoding="utf-8")).body:
         if isinstance(node, ast.ClassDef) and any(_base_name(b) in CONTRACTS for b in node.bases):
             return True
         if isinstance(node, ast.Assign) and any(
@@ -65,8 +65,13 @@ def short_name(name: str) -> str:
 
 def summary(kind: str, name: str) -> str:
     """First line of the entry's docstring, read with `ast`: listing imports no torch."""
-    doc = ast.get_docstring(ast.parse((PACKAGE / kind / f"{name}.py").read_text())) or ""
+    doc = ast.get_docstring(ast.parse((PACKAGE / kind / f"{name}.py").read_text(encoding="utf-8"))) or ""
     return doc.splitlines()[0] if doc else ""
+
+
+def is_dotted(name: str) -> bool:
+    """Whether `name` is a dotted path of Python, as `my_package.my_method` is and `./photos` is not."""
+    return "." in name and all(part.isidentifier() for part in name.split("."))
 
 
 def module(kind: str, name: str) -> ModuleType:
@@ -85,7 +90,7 @@ def module(kind: str, name: str) -> ModuleType:
         loaded = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(loaded)
         return loaded
-    if "." in name:
+    if is_dotted(name):
         try:
             return importlib.import_module(name)
         except ModuleNotFoundError as error:

@@ -164,7 +164,7 @@ def _same_settings(folder: Path, settings: Mapping[str, object]) -> None:
     """Keep the settings of a new comparison; raise UsageError where `folder` holds one with others."""
     path = folder / SETTINGS
     if path.is_file():
-        held = {"labels": None} | json.loads(path.read_text())
+        held = {"labels": None} | json.loads(path.read_text(encoding="utf-8"))
         if held != settings:
             raise UsageError(
                 f"{folder} holds a comparison with other settings ({held}): choose another --out."

@@ -6,8 +6,11 @@ runs/<name>/
   checkpoints/        step-000000123.safetensors + .json, newest two
   encoder.safetensors + encoder.json
   evaluation.jsonl    one number, one row
-  transfer.jsonl      the same, of other data sets
+  transfer.jsonl      the same, of other data sets; transfer.npz: which test images were named right
+  measured.json       protocols and baselines that a comparison measured; predictions.npz: what was named right
   skipped.csv         files that could not be read, and why
+  pictures/           what the report shows of the images (see `report.pictures`)
+  tensorboard/        the metrics again, where they were asked for
   report.html
 """
 
@@ -98,7 +101,7 @@ def read_description(folder: Path) -> dict[str, Any]:
     """
     path = folder / DESCRIPTION
     try:
-        info = json.loads(path.read_text())
+        info = json.loads(path.read_text(encoding="utf-8"))
         written_by = info.get("versions", {}).get("nolabel", "an unknown version")
         if info["format"] != FORMAT:
             raise FileFormatError(
@@ -137,7 +140,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     """
     if not path.is_file():
         return []
-    lines = path.read_text(errors="replace").splitlines()
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     rows = []
     for number, line in enumerate(lines, 1):
         try:
@@ -270,7 +273,7 @@ def append_row(path: Path, row: dict[str, Any]) -> None:
         RunError: it cannot be written.
     """
     try:
-        with path.open("a") as file:
+        with path.open("a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
     except OSError as error:
         raise cannot_write(path, error) from error
@@ -307,7 +310,7 @@ def _next_free(parent: Path, name: str) -> Path:
 def _take_lock(folder: Path) -> IO[str]:
     """An exclusive lock on `folder`, which the operating system takes back when this process ends in any way."""
     try:
-        file = (folder / LOCK).open("a")
+        file = (folder / LOCK).open("a", encoding="utf-8")
     except OSError as error:
         raise cannot_write(folder / LOCK, error) from error
     try:

@@ -31,7 +31,10 @@ COMMANDS: dict[str, tuple[Group, str]] = {
     "transfer": (_LEARN, "Measure an encoder on other labelled data sets, and say where it helps."),
     "reproduce": (_LEARN, "Run a published setting again, and put the published numbers beside yours."),
     "check-pretext": (_LEARN, "Say whether a method's task fits your images, and whether it has a shortcut."),
-    "study": (_LEARN, "Repeat SimCLR's study of augmentations or of the projection head on your images."),
+    "study": (
+        _LEARN,
+        "Repeat on your images SimCLR's study of augmentations or of the projection head, or Exemplar's of seeds.",
+    ),
     "gallery": (_LOOK, "Draw every method's task from your own images, on one page."),
     "report": (_LEARN, "Write a run's report.html again."),
     "embed": (_USE, "Write one vector for each image, with its path."),

@@ -2,6 +2,7 @@
 
 import ast
 import importlib.util
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass, make_dataclass
 from pathlib import Path
@@ -38,7 +39,7 @@ class Option:
 def method_file(name: str) -> Path:
     """The file that defines method `name` (a name of the catalogue, a dotted path or a path to a `.py` file).
 
-    Raises UsageError for an unknown one, with the nearest known name.
+    Raises UsageError for an unknown one, with the nearest known name, and for the images in its place.
     """
     if name.endswith(".py"):
         if not Path(name).is_file():
@@ -47,13 +48,16 @@ def method_file(name: str) -> Path:
     plain = name.replace("-", "_")
     if plain in catalog.names("methods"):
         return catalog.PACKAGE / "methods" / f"{plain}.py"
-    if "." in name:
+    if catalog.is_dotted(name):
         try:
             spec = importlib.util.find_spec(name)
         except ModuleNotFoundError:
             spec = None
         if spec is not None and spec.origin is not None:
             return Path(spec.origin)
+    if os.path.exists(name):
+        known = ", ".join(catalog.names("methods"))
+        raise UsageError(f"{name} is a path and no method: name the method before it, one of {known}.")
     raise UsageError(catalog.unknown("method", name, catalog.names("methods")))
 
 

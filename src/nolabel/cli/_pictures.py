@@ -84,7 +84,7 @@ def panel(method: Method, images: ImageBatch, seed: int) -> pictures.Panel:
     figure = method.panel(images, generator(seed, "pictures", "panel"), trained=True)
     module = inspect.getmodule(type(method))
     paragraphs = inspect.cleandoc((module.__doc__ if module else None) or "").split("\n\n")
-    return pictures.Panel(figures.svg_bytes(figure), "svg", " ".join(" ".join(paragraphs[:2]).split()))
+    return pictures.Panel(figures.svg_bytes(figure), " ".join(" ".join(paragraphs[:2]).split()))
 
 
 def retrieval(

@@ -14,6 +14,7 @@ from nolabel.encoders import base
 from nolabel.encoders._io import load_encoder
 from nolabel.report.page import write_report
 from nolabel.runs import Run
+from nolabel.training.begin import LARGEST_DEFAULT_SIZE, labels_of
 from nolabel.training.launch import is_first
 from nolabel.training.restore import load_method
 from nolabel.training.work import training_images
@@ -32,17 +33,17 @@ def run_method(method: str, data: str, options: Any, shared: Shared) -> None:
 def train(method: str, data: str | ImageStore, options: Any, shared: Shared) -> Run:
     """A finished run with its pictures."""
     with torch.device("meta"):  # no storage: only whether there is an encoder of that name
-        base.build(shared.encoder, shared.size or 32)
+        base.build(shared.encoder, shared.size or LARGEST_DEFAULT_SIZE)
     run = api.pretrain(method, data, options=options, **asdict(shared))
     if is_first():
-        draw(run, data, shared.labels)
+        draw(run, data, shared.labels or labels_of(run.info))
     return run
 
 
 def draw(run: Run, data: str | ImageStore, labels: Path | None) -> None:
     """Write the pictures of `run`, which was trained on `data`."""
-    opened_at = run.info["data"]["opened_at"]
-    store = data if isinstance(data, ImageStore) else ImageStore.open(data, size=opened_at, labels=labels)
-    train, held_out = training_images(store, run.info["seed"])
+    if not isinstance(data, ImageStore):
+        data = ImageStore.open(data, size=run.info["data"]["opened_at"], labels=labels)
+    train, held_out = training_images(data, run.info["seed"])
     method = load_method(run.folder)
     _pictures.draw_all(run.folder, method, load_encoder(run.folder), train, held_out, run.info["seed"])

@@ -52,7 +52,8 @@ def demo(
     the encoders are worth beside random features, raw pixels and a colour histogram.
     """
     folder = new_folder(out, "demo", data)
-    images, trouble = demo_store() if data is None else open_images(data, size=None)[0], None
+    images = demo_store() if data is None else open_images(data, size=None)[0]
+    trouble = None
     try:
         if bool((images.labels >= 0).any()):
             images = hold_out(images, seed=0)

@@ -1,8 +1,6 @@
 """`nolabel doctor`: what is installed, what this machine has, what is slow or missing, and the remedy."""
 
-import os
 import platform
-import shlex
 import shutil
 import subprocess
 import sys
@@ -15,6 +13,7 @@ from nolabel.cli import _screen
 from nolabel.cli.cache import gigabytes
 from nolabel.data import cache as stores
 from nolabel.data.workers import cores
+from nolabel.views.compiled import compiler
 
 EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "demo": (("scikit-image",), "the demo's photographs"),
@@ -22,7 +21,7 @@ EXTRAS: dict[str, tuple[tuple[str, ...], str]] = {
     "heif": (("pillow-heif",), "HEIC photographs"),
     "onnx": (("onnx", "onnxruntime"), "nolabel export --format onnx"),
     "tensorboard": (("tensorboard",), "pretrain --tensorboard"),
-    "bench": (("lightly", "kornia"), "python -m benchmarks"),
+    "bench": (("lightly", "kornia", "faiss-cpu"), "python -m benchmarks"),
 }
 """extra -> (its packages, what it is for)"""
 
@@ -86,28 +85,13 @@ def _torch() -> list[Finding]:
     return [Finding("torch", found), gpu]
 
 
-def cpu_flags() -> frozenset[str]:
-    """Instruction sets of the processor as Linux names them; empty on other systems."""
-    try:
-        for row in Path("/proc/cpuinfo").read_text().splitlines():
-            key, _, words = row.partition(":")
-            if key.strip() in ("flags", "Features"):
-                return frozenset(words.split())
-    except OSError:
-        pass
-    return frozenset()
-
-
 def _processor() -> Finding:
-    flags = cpu_flags()
-    units = [
-        name
-        for flag, name in (("amx_bf16", "AMX"), ("avx512_bf16", "AVX-512 bfloat16"), ("bf16", "bfloat16"))
-        if flag in flags
-    ]
+    from nolabel.training.precision import bfloat16_units, cpu_flags
+
+    units = bfloat16_units()
     if units:
         speed = f"bfloat16 in hardware ({', '.join(units)}): mixed precision pays"
-    elif flags:
+    elif cpu_flags():
         speed = "no bfloat16 units: float32 is faster here, and chosen by itself"
     else:
         speed = "units unknown: precision is chosen by a short measurement"
@@ -116,7 +100,7 @@ def _processor() -> Finding:
 
 
 def _compiler() -> Finding:
-    command = shlex.split(os.environ.get("CC", "cc"))
+    command = compiler()
     if shutil.which(command[0]) is None:
         return Finding(
             "C compiler",

@@ -10,6 +10,7 @@ import numpy as np
 from cyclopts import Parameter
 
 from nolabel.cli import _screen
+from nolabel.cli._places import check_apart
 from nolabel.cli._vectors import vectors
 from nolabel.data.store import ImageStore
 from nolabel.encoders._io import image_size, load_encoder
@@ -49,6 +50,8 @@ def embed(
         raise UsageError(f"--out {out} must end in .parquet or .npy, which says what is written.")
     if not out.parent.is_dir():
         raise UsageError(f"There is no folder {out.parent}: make it, or name another --out.")
+    for written in (out,) if out.suffix == ".parquet" else (out, out.with_suffix(".csv")):
+        check_apart(written, data, labels)
     loaded = load_encoder(encoder)
     side = size or image_size(encoder, loaded)
     with _screen.counting("Reading images") as progress:

@@ -6,8 +6,9 @@ from typing import Annotated, Literal
 from cyclopts import Parameter
 
 from nolabel.cli import _screen
+from nolabel.cli._places import check_apart
 from nolabel.encoders import _export
-from nolabel.encoders._io import load_encoder
+from nolabel.encoders._io import load_encoder, weights_file
 from nolabel.errors import UsageError
 
 SUFFIX = {"torchvision": ".safetensors", "timm": ".safetensors", "onnx": ".onnx"}
@@ -33,6 +34,7 @@ def export(
     """
     if out.suffix != SUFFIX[format] or not out.parent.is_dir():
         raise UsageError(f"--out {out} must be a {SUFFIX[format]} file in a folder that exists.")
+    check_apart(out, weights_file(encoder))
     loaded = load_encoder(encoder)
     if format == "onnx":
         _export.export_onnx(loaded, out)

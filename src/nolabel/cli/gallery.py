@@ -8,6 +8,7 @@ from cyclopts import Parameter
 
 from nolabel import catalog
 from nolabel.cli import _screen
+from nolabel.cli._places import check_apart
 from nolabel.data.store import ImageStore
 from nolabel.encoders._initial import IMAGES, initial_encoder
 from nolabel.errors import UsageError
@@ -18,7 +19,7 @@ from nolabel.report.gallery import Exhibit, write_gallery
 from nolabel.report.records import method_in_words
 from nolabel.runs import opened_at, read_description
 from nolabel.seeds import generator
-from nolabel.training.begin import LARGEST_DEFAULT_SIZE, default_size
+from nolabel.training.begin import LARGEST_DEFAULT_SIZE, default_size, labels_of
 from nolabel.training.restore import load_method
 from nolabel.training.work import training_images
 from nolabel.views import plain
@@ -52,6 +53,7 @@ def gallery(
     """Draw every method's task from your own images, on one page."""
     if not out.parent.is_dir() or out.is_dir():
         raise UsageError(f"--out {out} must be a file in a folder that exists.")
+    check_apart(out, data)
     trained = _of_methods(runs)
     with _screen.counting("Reading images") as progress:
         store = ImageStore.open(data, size=size or LARGEST_DEFAULT_SIZE, progress=progress)
@@ -90,8 +92,7 @@ def parts(
     if folder is None:
         return training_images(store, seed)
     info = read_description(folder)
-    held = info["data"]
-    labels = Path(held["labels"]) if held["labels"] else None
+    held, labels = info["data"], labels_of(info)
     side = opened_at(folder, data)
     if side is not None and (side, labels) != (store.opened_at, None):
         store = ImageStore.open(data, size=side, labels=labels)

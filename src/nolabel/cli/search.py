@@ -10,8 +10,10 @@ import torch
 from cyclopts import Parameter
 
 from nolabel.cli import _screen
+from nolabel.cli._places import check_apart
 from nolabel.cli._vectors import vectors
 from nolabel.cli.evaluate import LISTED
+from nolabel.data.batch import check_size
 from nolabel.data.read import BYTE_LIMIT, Unreadable, read_image
 from nolabel.data.store import STORAGE_MARGIN, ImageStore
 from nolabel.encoders._io import image_size, load_encoder
@@ -57,10 +59,12 @@ def search(
         The image to look for.
     """
     out = _place(out, data, k)
+    check_apart(out, query)
     names = _names([encoder, *(Path(one) for one in beside if one != RANDOM)])
     encoders = {name: load_encoder(place) for place, name in names.items()}
     loaded = encoders[names[encoder]]
     side = size or image_size(encoder, loaded)
+    check_size(side)
     image = _read_query(query, math.ceil(STORAGE_MARGIN * side))
     with _screen.counting("Reading images") as progress:
         store = ImageStore.open(data, size=side, workers=workers, progress=progress, minimum=1)

@@ -38,7 +38,7 @@ class Entry(NamedTuple):
 def food101(root: Path) -> Iterator[Entry]:
     """750 training and 250 test images of each of 101 dishes, by `meta/train.json` and `meta/test.json`."""
     for split in (TRAIN, TEST):
-        for label, names in json.loads((root / "meta" / f"{split}.json").read_text()).items():
+        for label, names in json.loads((root / "meta" / f"{split}.json").read_text(encoding="utf-8")).items():
             yield from (Entry(f"images/{name}.jpg", label, split) for name in names)
 
 
@@ -50,7 +50,7 @@ def sun397(root: Path) -> Iterator[Entry]:
     lists = {TRAIN: root / "Training_01.txt", TEST: root / "Testing_01.txt"}
     if all(path.is_file() for path in lists.values()):
         for split, path in lists.items():
-            for line in path.read_text().split():
+            for line in path.read_text(encoding="utf-8").split():
                 yield Entry(line.lstrip("/"), _scene(line.lstrip("/")), split)
         return
     warnings.warn(
@@ -82,7 +82,7 @@ def cars(root: Path) -> Iterator[Entry]:
 def aircraft(root: Path) -> Iterator[Entry]:
     """100 variants of aircraft, by `images_variant_trainval.txt` and `images_variant_test.txt`."""
     for split, file in ((TRAIN, "trainval"), (TEST, "test")):
-        for line in (root / "data" / f"images_variant_{file}.txt").read_text().splitlines():
+        for line in (root / "data" / f"images_variant_{file}.txt").read_text(encoding="utf-8").splitlines():
             name, label = line.split(" ", 1)
             yield Entry(f"data/images/{name}.jpg", label.strip(), split)
 
@@ -91,10 +91,12 @@ def voc2007(root: Path) -> Iterator[Entry]:
     """20 classes, several an image: `labels` such as `cat;dog`; `?dog` where each dog is marked as difficult."""
     lists = root / "ImageSets" / "Main"
     for split, part in ((TRAIN, "trainval"), (TEST, "test")):
-        shown: dict[str, list[str]] = {name: [] for name in (lists / f"{part}.txt").read_text().split()}
+        shown: dict[str, list[str]] = {
+            name: [] for name in (lists / f"{part}.txt").read_text(encoding="utf-8").split()
+        }
         for file in sorted(lists.glob(f"*_{part}.txt")):
             label = file.stem.removesuffix(f"_{part}")
-            for line in file.read_text().splitlines():
+            for line in file.read_text(encoding="utf-8").splitlines():
                 name, flag = line.split()
                 if flag != "-1":
                     shown[name].append(label if flag == "1" else IGNORED + label)
@@ -105,14 +107,14 @@ def voc2007(root: Path) -> Iterator[Entry]:
 def dtd(root: Path) -> Iterator[Entry]:
     """47 textures, the first of the ten official splits."""
     for split, part in ((TRAIN, "train"), (TRAIN, "val"), (TEST, "test")):
-        for name in (root / "labels" / f"{part}1.txt").read_text().split():
+        for name in (root / "labels" / f"{part}1.txt").read_text(encoding="utf-8").split():
             yield Entry(f"images/{name}", name.split("/")[0], split)
 
 
 def pets(root: Path) -> Iterator[Entry]:
     """37 breeds of cats and dogs, by `annotations/trainval.txt` and `test.txt`."""
     for split, part in ((TRAIN, "trainval"), (TEST, "test")):
-        for line in (root / "annotations" / f"{part}.txt").read_text().splitlines():
+        for line in (root / "annotations" / f"{part}.txt").read_text(encoding="utf-8").splitlines():
             if not line.startswith("#"):
                 name = line.split()[0]
                 yield Entry(f"images/{name}.jpg", name.rsplit("_", 1)[0], split)

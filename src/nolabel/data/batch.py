@@ -5,6 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from nolabel.errors import UsageError
+
 
 class ImageBatch(NamedTuple):
     """B images: uint8 RGB bytes, rows first, channels last, one image after another.
@@ -50,3 +52,9 @@ class ImageBatch(NamedTuple):
         pixels = torch.cat([i.permute(1, 2, 0).reshape(-1) for i in images])
         offsets = (3 * heights * widths).cumsum(0) - 3 * heights * widths
         return ImageBatch(pixels, offsets, heights, widths, torch.arange(len(heights)))
+
+
+def check_size(size: int) -> None:
+    """Raise UsageError where no image has sides of `size` px."""
+    if size < 1:
+        raise UsageError(f"There are no images of {size} px: give a --size of at least 1.")

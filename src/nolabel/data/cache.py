@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import time
@@ -35,7 +36,12 @@ def folder(cache: Path | None = None) -> Path:
     """`cache`, else $NOLABEL_CACHE, else $XDG_CACHE_HOME/nolabel, else ~/.cache/nolabel."""
     named = cache or os.environ.get("NOLABEL_CACHE")
     if named:
-        return Path(named).expanduser()
+        try:
+            return Path(named).expanduser()
+        except RuntimeError:
+            raise UsageError(
+                f"NOLABEL_CACHE is {named}, and there is no such user: name the folder by its whole path."
+            ) from None
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "nolabel"
 
 
@@ -43,14 +49,14 @@ def limit() -> int:
     """Bytes the cache may hold: $NOLABEL_CACHE_GB (1 GB = 10^9 bytes), 20 GB where it is not set."""
     text = os.environ.get("NOLABEL_CACHE_GB", "")
     try:
-        gigabytes = float(text) if text else DEFAULT_LIMIT_GB
+        held = 1e9 * (float(text) if text else DEFAULT_LIMIT_GB)
     except ValueError:
-        gigabytes = -1.0
-    if not gigabytes >= 0:
+        held = -1.0
+    if not 0 <= held < math.inf:
         raise UsageError(
             f"NOLABEL_CACHE_GB is {text!r}, which is no size: set it to a number of gigabytes such as 20."
         )
-    return int(gigabytes * 1e9)
+    return int(held)
 
 
 def entries(cache: Path | None = None) -> list[CacheEntry]:
@@ -58,7 +64,7 @@ def entries(cache: Path | None = None) -> list[CacheEntry]:
     found = []
     for place in (folder(cache) / "stores").glob("*/store.json"):
         try:
-            about = json.loads(place.read_text())
+            about = json.loads(place.read_text(encoding="utf-8"))
             size = sum(file.stat().st_size for file in place.parent.iterdir())
             found.append(
                 CacheEntry(place.parent, about["source"], about["images"], size, place.stat().st_mtime)
@@ -188,7 +194,7 @@ def remembered_digest(cache: Path | None = None) -> Callable[[Path], str]:
 
 def _read_notes(notes: Path) -> dict[str, list]:
     try:
-        known = json.loads(notes.read_text())
+        known = json.loads(notes.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return known if isinstance(known, dict) else {}

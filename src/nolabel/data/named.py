@@ -144,7 +144,9 @@ def folds(source: str, paths: Sequence[str], downloads: Path | None = None) -> l
     }
     try:
         numbers = [
-            [int(word) for word in line.split()] for line in file.read_text().splitlines() if line.strip()
+            [int(word) for word in line.split()]
+            for line in file.read_text(encoding="utf-8").splitlines()
+            if line.strip()
         ]
         if not numbers:
             raise ValueError("no fold in it")

@@ -48,7 +48,7 @@ class Packed:
 def load(folder: Path) -> Packed | None:
     """The entry in `folder`; None where there is none that is whole. Opening it counts as use."""
     try:
-        about = json.loads((folder / "store.json").read_text())
+        about = json.loads((folder / "store.json").read_text(encoding="utf-8"))
         with np.load(folder / "tables.npz") as tables:
             arrays = {
                 name: tables[name].astype(np.int64) for name in ("heights", "widths", "labels", "splits")

@@ -33,7 +33,7 @@ def find(source: str | Path, labels: Path | None = None, digest: Digest = file_d
         UsageError: no such path, or a file of another kind.
         DataError: no image in it, a damaged archive, a CSV without its header or with missing files.
     """
-    path = Path(source).expanduser()
+    path = Path(os.path.expanduser(source))  # a user who is not there stays a name
     if not os.path.exists(path):
         near = difflib.get_close_matches(str(source).lower(), named.NAMES, 1, 0.7)
         hint = (

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from nolabel.data import cache as cache_files
 from nolabel.data import named, packing, sources
-from nolabel.data.batch import ImageBatch
+from nolabel.data.batch import ImageBatch, check_size
 from nolabel.data.files import Skipped
 from nolabel.data.read import READER_VERSION
 from nolabel.errors import DataError, UsageError
@@ -196,10 +196,11 @@ class ImageStore:
             minimum: fewest images that make sense to the caller.
 
         Raises:
-            UsageError: no such path, or a file of another kind.
+            UsageError: no such path, a file of another kind, or a size below 1.
             DataError: no image, none readable, fewer than `minimum`, or labels that do not fit.
             RunError: the cache cannot be written.
         """
+        check_size(size)
         side = math.ceil(STORAGE_MARGIN * size)
         if str(source) in named.NAMES and not Path(source).exists():
             if labels is not None:

@@ -83,7 +83,7 @@ def load_encoder(path: str | Path) -> Encoder:
         UsageError: there is no encoder at `path`, or a package that it needs is missing.
         FileFormatError: the file is damaged, not nolabel's, or of an unknown format version.
     """
-    file = _weights_file(Path(path))
+    file = weights_file(Path(path))
     description, state = _read(file)
     if description is None:
         raise FileFormatError(
@@ -122,7 +122,7 @@ def initialise(encoder: Encoder, source: str | Path) -> None:
 
         state, *normalisation = pretrained(encoder.name)
     else:
-        source = _weights_file(Path(source))
+        source = weights_file(Path(source))
         description, state = _read(source)
         if description:
             normalisation = state["mean"], state["std"]
@@ -136,7 +136,7 @@ def initialise(encoder: Encoder, source: str | Path) -> None:
         freeze_stem(encoder)
 
 
-def _weights_file(path: Path) -> Path:
+def weights_file(path: Path) -> Path:
     """The safetensors file that `path` means."""
     if path.is_dir():
         if not (path / WEIGHTS).is_file():

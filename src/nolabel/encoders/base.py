@@ -96,7 +96,8 @@ def build(name: str, size: int) -> Encoder:
     name too.
 
     Raises:
-        UsageError: no file builds that name (the nearest is suggested), or the size is below 8 px.
+        UsageError: no file builds that name (the nearest is suggested), the one named has no `build`, or the size is
+            below 8 px.
     """
     if size < SMALLEST:
         raise UsageError(f"An encoder for images of {size} px cannot be built: give at least {SMALLEST} px.")
@@ -106,6 +107,9 @@ def build(name: str, size: int) -> Encoder:
         if re.fullmatch(module.PATTERN, name):
             return module.build(name, size)
         examples += module.EXAMPLES
-    if name.endswith(".py") or "." in name:
-        return catalog.module("encoders", name).build(name, size)
+    if name.endswith(".py") or catalog.is_dotted(name):
+        module = catalog.module("encoders", name)
+        if not hasattr(module, "build"):
+            raise UsageError(f"{name} builds no encoder: define build(name, size) in it, which gives one.")
+        return module.build(name, size)
     raise UsageError(catalog.unknown("encoder", name, tuple(examples)))

@@ -41,7 +41,7 @@ def measure(
     options, baselines join those that it was measured beside. Errors as `evaluate_encoder`.
     """
     path = folder / MEASURED
-    done: dict[str, list[str]] = json.loads(path.read_text()) if path.is_file() else {}
+    done: dict[str, list[str]] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     keys = {_key(one, values): one for one in protocols}
     todo = {
         key: one for key, one in keys.items() if not {*baselines} <= {*done.get(key, ())} or key not in done

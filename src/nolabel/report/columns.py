@@ -76,9 +76,9 @@ def _show(axes: "Axes", picture: np.ndarray) -> None:
     axes.imshow(picture, interpolation="nearest" if max(picture.shape[:2]) <= SMALL else "antialiased")
 
 
-def columns(records: Sequence[Record], thumbnails: bool = True, key: str = "columns") -> Markup:
+def columns(records: Sequence[Record], key: str = "columns") -> Markup:
     """The figure for several runs that looked up the same query, random weights last; nothing where they did not."""
-    found = _looked_up(records, pictures.RETRIEVAL) if thumbnails else {}
+    found = _looked_up(records, pictures.RETRIEVAL)
     if len(found) < 2:
         return Markup()
     first = next(iter(found.values()))

@@ -56,7 +56,7 @@ def write_report(run_folder: str | Path, thumbnails: bool = True) -> Path:
     return write_page(Path(run_folder) / REPORT, title, _subtitle([record]), parts)
 
 
-def write_comparison(run_folders: Sequence[str | Path], out: str | Path, thumbnails: bool = True) -> Path:
+def write_comparison(run_folders: Sequence[str | Path], out: str | Path) -> Path:
     """Write the page `out` that sets several runs beside each other and beside the baselines.
 
     Verdicts, accuracy, stages and the curves that can be compared come first, then each run's own sections. Where
@@ -76,7 +76,7 @@ def write_comparison(run_folders: Sequence[str | Path], out: str | Path, thumbna
         accuracy(records),
         by_stage(records),
         by_labels(records),
-        columns(records, thumbnails),
+        columns(records),
         published(records),
         sections.curves(records, sections.HEALTH_CURVES, "health", "Features during training"),
     ]
@@ -85,9 +85,9 @@ def write_comparison(run_folders: Sequence[str | Path], out: str | Path, thumbna
             sections.part("run_heading", f"run{i}", f"Run {i}: {record.name}"),
             sections.what_ran(record, f"run{i}-ran"),
             sections.curves([record], sections.own_curves(record), f"run{i}-curves"),
-            sections.panel(record, thumbnails, f"run{i}-method"),
-            sections.views(record, thumbnails, f"run{i}-views"),
-            sections.retrieval(record, thumbnails, f"run{i}-retrieval"),
+            sections.panel(record, key=f"run{i}-method"),
+            sections.views(record, key=f"run{i}-views"),
+            sections.retrieval(record, key=f"run{i}-retrieval"),
             sections.filters(record, f"run{i}-filters"),
             sections.skipped(record, f"run{i}-skipped"),
         ]

@@ -6,7 +6,7 @@
 | `retrieval.npz` | `Retrieval`: queries and their nearest images                                  |
 | `untrained.npz` | the same by random weights of the run's network, for a comparison              |
 | `filters.npz`   | `weights`, float32 (O, C, k, k): the first convolution, C is 1 or 3            |
-| `panel.svg`, or `panel.png`, with `panel.txt` | the picture that explains the method, and its paragraph |
+| `panel.svg`     | the picture that explains the method; `panel.txt`: its paragraph               |
 """
 
 import io
@@ -59,8 +59,7 @@ class Panel:
     """The picture that explains the method."""
 
     picture: bytes
-    kind: str
-    """`svg` or `png`"""
+    """SVG"""
     text: str
     """one paragraph for a student"""
 
@@ -85,11 +84,11 @@ def save_filters(run_folder: Path, weights: np.ndarray) -> Path:
 
 
 def save_panel(run_folder: Path, panel: Panel) -> Path:
-    """Write `panel.svg` or `panel.png`, and `panel.txt`."""
+    """Write `panel.svg` and `panel.txt`."""
     folder = _folder(run_folder)
     write_atomically(folder / "panel.txt", panel.text)
-    write_atomically(folder / f"panel.{panel.kind}", panel.picture)
-    return folder / f"panel.{panel.kind}"
+    write_atomically(folder / "panel.svg", panel.picture)
+    return folder / "panel.svg"
 
 
 def load_views(run_folder: Path) -> ViewSheet | None:
@@ -129,15 +128,10 @@ def load_filters(run_folder: Path) -> np.ndarray | None:
 
 def load_panel(run_folder: Path) -> Panel | None:
     """The picture that explains the method, or None where the run has none."""
-    folder = Path(run_folder) / FOLDER
-    for kind in ("svg", "png"):
-        file = folder / f"panel.{kind}"
-        if file.is_file():
-            text = folder / "panel.txt"
-            return Panel(
-                file.read_bytes(), kind, text.read_text("utf-8", "replace") if text.is_file() else ""
-            )
-    return None
+    file, text = (Path(run_folder) / FOLDER / f"panel.{kind}" for kind in ("svg", "txt"))
+    if not file.is_file():
+        return None
+    return Panel(file.read_bytes(), text.read_text("utf-8", "replace") if text.is_file() else "")
 
 
 def _folder(run_folder: Path) -> Path:

@@ -290,8 +290,7 @@ def panel(record: Record, thumbnails: bool = True, key: str = "method") -> Marku
     held = pictures.load_panel(record.folder)
     if held is None or not thumbnails:
         return Markup()
-    mime = {"svg": "image/svg+xml", "png": "image/png"}[held.kind]
-    uri = figures.bytes_uri(held.picture, mime)
+    uri = figures.bytes_uri(held.picture, "image/svg+xml")
     return part(
         "section",
         key,

@@ -73,9 +73,10 @@ def fitted(recipe: Recipe, images: int, processes: int) -> tuple[Recipe, str | N
     return replace(recipe, batch_size=batch), f"The batch of {wanted} is reduced to {batch}, because {cause}."
 
 
-def repeat_command(info: Mapping[str, Any], option_defaults: Mapping[str, Any]) -> str:
-    """The command that gives the encoder of a run again, bit for bit: `info` is `run.json` with the peak rate, "lr"."""
-    words = ["nolabel", "pretrain", info["method"].replace("_", "-"), info["data"]["source"]]
+def repeat_command(info: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    """The command of a run: `info` is `run.json` with the peak rate, "lr"; `options`: those not at their default."""
+    method = info["method"] if "." in info["method"] else info["method"].replace("_", "-")
+    words = ["nolabel", "pretrain", method, info["data"]["source"]]
     values: dict[str, Any] = {
         "encoder": info["encoder"],
         "size": info["size"],
@@ -89,8 +90,7 @@ def repeat_command(info: Mapping[str, Any], option_defaults: Mapping[str, Any]) 
         "channels_last": info["channels_last"],
         "compile": info["compile"],
     }
-    values |= {name: value for name, value in info["options"].items() if value != option_defaults.get(name)}
-    for name, value in values.items():
+    for name, value in (values | options).items():
         option = name.replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{option}" if value else f"--no-{option}")

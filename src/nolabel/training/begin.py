@@ -30,6 +30,9 @@ LARGEST_DEFAULT_SIZE = 96
 
 DEFAULTS: dict[str, Any] = {"encoder": "resnet10", "seed": 0, "devices": 1, "precision": "auto"}
 
+TOLD = ("batch_size", "lr", "lr_rule", "lr_batch", "epochs")
+"""fields of a recipe that `--batch-size`, `--lr` and `--steps` stand for"""
+
 
 @dataclass(frozen=True)
 class Request:
@@ -91,7 +94,9 @@ def go_on(request: Request, *, extend: bool) -> tuple[Run, Work, ImageStore]:
         info = run.info
         _check_same(request, info)
         _check_length(request, info, extend, run.folder)
-        store, _ = _open(request, info["data"]["opened_at"])
+        store, _ = _open(
+            replace(request, labels=request.labels or labels_of(info)), info["data"]["opened_at"]
+        )
         if store.fingerprint != info["data"]["fingerprint"]:
             raise DataError(
                 f"The images in {store.source} changed since the run in {run.folder} began: bring them back, or start "
@@ -102,6 +107,7 @@ def go_on(request: Request, *, extend: bool) -> tuple[Run, Work, ImageStore]:
         asked = request.length if extend else info["budget"]["asked"]
         if extend:
             run.info["budget"] = {"asked": asked, "start": info["budget"]["steps"]}
+            run.info.pop("repeat", None)
         work = replace(
             _work(request, plain_values(build_options(kind.Options, info["options"])), recipe, Budget(**asked),
                   info["size"], info["threads"]),
@@ -116,12 +122,34 @@ def go_on(request: Request, *, extend: bool) -> tuple[Run, Work, ImageStore]:
 
 
 def settle(run: Run) -> None:
-    """Write the command that repeats the run, where there is one, once its length is known."""
-    by_command = not (run.info["data"].get("divided") or run.info["budget"].get("start"))
-    if "steps" in run.info["budget"] and "numerics" in run.info and by_command:
-        kind = catalog.load("methods", run.info["method"], Method)
-        flat = run.info | {"lr": peak_rate(recipe_of(run.info["recipe"]))}
-        run.update(repeat=repeat_command(flat, plain_values(kind.Options())))
+    """Write the command that gives the encoder again bit for bit, and none where no command line says all of it."""
+    info = run.info
+    info.pop("repeat", None)
+    kind = catalog.load("methods", info["method"], Method)
+    defaults = plain_values(kind.Options())
+    changed = {name: value for name, value in info["options"].items() if value != defaults.get(name)}
+    if _repeatable(info, kind) and None not in changed.values():
+        info["repeat"] = repeat_command(info | {"lr": peak_rate(recipe_of(info["recipe"]))}, changed)
+    run.update()
+
+
+def _repeatable(info: Mapping[str, Any], kind: type[Method]) -> bool:
+    """Whether `nolabel pretrain` can be told all that decided the run: images, recipe, length and processes."""
+    budget, data = info["budget"], info["data"]
+    if "steps" not in budget or "numerics" not in info or budget.get("start") or external():
+        return False
+    recipe = recipe_of(info["recipe"])
+    options = build_options(kind.Options, info["options"])
+    own = kind.recipe_for(options, DataInfo(data["trained_on"], info["size"]))
+    return bool(data.get("named")) and recipe == replace(
+        own, **{name: getattr(recipe, name) for name in TOLD}
+    )
+
+
+def labels_of(info: Mapping[str, Any]) -> Path | None:
+    """The file of labels that a run began with."""
+    held = info["data"].get("labels")
+    return Path(held) if held else None
 
 
 def default_size(store: ImageStore) -> int:
@@ -225,6 +253,7 @@ def _describe(
             "trained_on": len(train),
             "splits": dict(zip(store.split_names, splits, strict=True)),
             "describe": store.describe(),
+            "named": not isinstance(request.data, ImageStore),
             "divided": store.divided,
             "labels": None if request.labels is None else str(request.labels),
         },

@@ -55,13 +55,15 @@ def restore(
     A newest one that is damaged is passed over for the one before, and removed unless `keep`.
 
     Raises:
-        FileFormatError: there are checkpoints and all are damaged, or of an unknown format version.
+        FileFormatError: there are checkpoints and all are damaged, or of an unknown format version, or the newest does
+            not fit `method`.
     """
     read = _newest(folder, keep=keep)
     if read is None:
         return None
     tensors, description = read
-    _load(method, optimizer, tensors, description["optimizer"])
+    _load_method(folder, method, tensors)
+    _load_optimizer(optimizer, tensors, description["optimizer"])
     return description["step"], description["extra"]
 
 
@@ -73,7 +75,7 @@ def restore_method(folder: Path, method: nn.Module) -> bool:
     """
     read = _newest(folder, keep=True)
     if read is not None:
-        _load_method(method, read[0])
+        _load_method(folder, method, read[0])
     return read is not None
 
 
@@ -100,7 +102,7 @@ def _remove(path: Path) -> None:
 
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]] | None:
     try:
-        description = json.loads(path.read_text())
+        description = json.loads(path.read_text(encoding="utf-8"))
         known = description["format"]
         content = path.with_suffix(".safetensors").read_bytes()
         whole = (
@@ -135,15 +137,22 @@ def _flat(method: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[dict[str
     }, numbers
 
 
-def _load_method(method: nn.Module, tensors: dict[str, Tensor]) -> None:
+def _load_method(folder: Path, method: nn.Module, tensors: dict[str, Tensor]) -> None:
     prefix = "method."
-    method.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
+    try:
+        method.load_state_dict(
+            {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+        )
+    except RuntimeError as error:
+        raise FileFormatError(
+            f"The checkpoint in {folder} does not fit the {type(method).__name__} that this version builds "
+            f"({str(error).splitlines()[-1].strip()}): use the version of nolabel that run.json names."
+        ) from None
 
 
-def _load(
-    method: nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], numbers: dict[str, Any]
+def _load_optimizer(
+    optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], numbers: dict[str, Any]
 ) -> None:
-    _load_method(method, tensors)
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Any]] = {}
     saved = {k.removeprefix("optimizer."): v for k, v in tensors.items() if k.startswith("optimizer.")}

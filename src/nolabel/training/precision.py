@@ -29,16 +29,24 @@ class Numerics:
     compile: bool
 
 
-def bfloat16_units() -> bool:
-    """Whether this processor says that it multiplies bfloat16 matrices in hardware; without, it would be slowed."""
+BFLOAT16 = {"amx_bf16": "AMX", "avx512_bf16": "AVX-512 bfloat16", "bf16": "bfloat16"}
+"""instruction set -> its name in words"""
+
+
+def cpu_flags() -> frozenset[str]:
+    """Instruction sets of this processor as Linux names them; empty on other systems."""
     try:
-        text = Path("/proc/cpuinfo").read_text()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
-        return False
-    flags = {
-        flag for line in text.splitlines() if line.startswith(("flags", "Features")) for flag in line.split()
-    }
-    return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
+        return frozenset()
+    told = [line for line in lines if line.startswith(("flags", "Features"))]
+    return frozenset(flag for line in told for flag in line.partition(":")[2].split())
+
+
+def bfloat16_units() -> list[str]:
+    """What multiplies bfloat16 matrices in this processor, as far as it says so; without, they would slow it down."""
+    flags = cpu_flags()
+    return [name for flag, name in BFLOAT16.items() if flag in flags]
 
 
 def candidates(

@@ -45,12 +45,23 @@ def wanted() -> bool:
     return os.environ.get("NOLABEL_KERNELS") != "0"
 
 
+def compiler() -> list[str]:
+    """The words that call the C compiler: those of CC, else cc."""
+    named = os.environ.get("CC", "")
+    try:
+        return shlex.split(named) or ["cc"]
+    except ValueError:  # a quotation without its end
+        return [named]
+
+
 def _built(source: Path, again: bool = False) -> Path:
     """The library for this source, compiler and processor; compiled where the cache does not hold it."""
-    command = shlex.split(os.environ.get("CC", "cc"))
+    command = compiler()
     if shutil.which(command[0]) is None:
         raise FileNotFoundError(f"no compiler {command[0]!r}")
-    key = hashlib.sha256("\n".join([source.read_text(), *command, *FLAGS, _processor()]).encode()).hexdigest()
+    key = hashlib.sha256(
+        "\n".join([source.read_text(encoding="utf-8"), *command, *FLAGS, _processor()]).encode()
+    ).hexdigest()
     path = cache.folder() / "kernels" / f"{source.stem.strip('_')}-{key[:20]}.so"
     if again or not path.exists():
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -66,7 +77,7 @@ def _built(source: Path, again: bool = False) -> Path:
 def _processor() -> str:
     """What code for the native processor depends on."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         lines = []
     told = [line for line in lines if line.startswith(("model name", "flags", "Features", "CPU part"))]

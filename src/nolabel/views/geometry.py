@@ -159,11 +159,6 @@ def pad_crop(
     return padded.flatten(2).gather(2, source.expand(-1, channels, -1)).view_as(images)
 
 
-def draw_rotation(n: int, generator: torch.Generator, degrees: float) -> dict[str, Tensor]:
-    """Free rotation by an angle uniform in [-degrees, degrees]: angle, float32 (n,)."""
-    return {"angle": uniform(n, -degrees, degrees, generator)}
-
-
 def rotate(images: Tensor, drawn: dict[str, Tensor], mode: Literal["zero", "reflect"] = "zero") -> Tensor:
     """Images (B, C, H, W) rotated counter-clockwise about their centre by the drawn angle, bilinear.
 

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from nolabel.data.batch import ImageBatch
+from nolabel.data.batch import ImageBatch, check_size
 from nolabel.views._resample import Axis
 from nolabel.views.geometry import read
 
@@ -14,8 +14,9 @@ def whole(
     """Shorter side resized to `size`, then the central square: float32 (B, 3, size, size) in [0, 1].
 
     Equal to torchvision's `resize` (antialiased bilinear) and `center_crop`; exact for images of that size
-    already.
+    already. Raises UsageError where `size` is below 1.
     """
+    check_size(size)
     shorter = torch.minimum(images.heights, images.widths)
 
     def axis(length: Tensor) -> Axis:
