@@ -12,9 +12,12 @@ from nolabel.errors import DataError, NolabelError
 from nolabel.evaluation import leakage
 from nolabel.evaluation._split import Division, divided_as
 from nolabel.evaluation.base import Result
-from nolabel.evaluation.statistics import wilson
+from nolabel.evaluation.statistics import bootstrap_balanced, mean_of_seeds, uneven, wilson
+from nolabel.seeds import derive
 
 PROTOCOL = "leakage"
+BALANCED = " (mean over classes)"
+"""behind the name of a protocol whose accuracy is one"""
 _FOUND: dict[tuple[str, str], leakage.Leakage] = {}
 """what this process has found, by the fingerprints of both sets: several encoders are measured on the same images"""
 
@@ -26,8 +29,8 @@ def check(
 
     `value` is the share of test images that the other set holds, identical or nearly so, `setting["sentence"]`
     what to say of it, `setting["without"]` the accuracies on the n test images that it does not hold, each with
-    Wilson's interval. Pretraining images that cannot be read any more may hold all: `value` is 1, and the sentence
-    says why.
+    its interval. Pretraining images that cannot be read any more may hold all: `value` is 1, and the sentence says
+    why.
 
     Args:
         source: the encoder, or where it comes from.
@@ -85,25 +88,44 @@ def _result(
     found = _FOUND[pair] = _FOUND.get(pair) or leakage.find(test, held)
     same = len(np.unique(found.pairs[found.identical, 0]))
     sentence = found.sentence("test", other)
-    without: dict[str, dict[str, float]] = {}
     if len(found.flagged) == found.n:
         sentence = (
             f"All {found.n:,} test images are also among the {other} images, so no accuracy here is one on images "
             f"that the encoder never saw: keep a test split out of training."
         )
-    n = found.n - len(found.flagged)
-    if len(found.flagged) and n:
-        truth = test.labels.numpy()
-        for row in own:
-            if row.metric == "top1" and row.predictions is not None:
-                hits = np.atleast_2d(row.predictions == truth).mean(0)
-                without[row.protocol] = {**wilson(n * found.without(hits)[1], n)._asdict(), "n": n}
-    if without:
-        values = ", ".join(
-            f"{name} {one['value']:.1%} ({100 * one['low']:.1f} to {100 * one['high']:.1f})"
-            for name, one in without.items()
-        )
-        told = f"top-1 without them, of {n:,} images: {values}"
-        sentence = sentence.replace("read the accuracy without them too", told)
+    without: dict[str, dict[str, float]] = {}
+    if len(found.flagged):
+        without = _without(test.labels.numpy(), found.kept, own)
+        sentence = sentence.replace("read the accuracy without them too", _in_words(without))
     setting = {"sentence": sentence, "identical": same, "near": len(found.flagged) - same, "without": without}
     return metric, len(found.flagged) / found.n, setting
+
+
+def _without(truth: np.ndarray, kept: np.ndarray, own: Sequence[Result]) -> dict[str, dict[str, float]]:
+    """The accuracies on the test images `kept`, by the name of their protocol: of top-1, and of means over classes.
+
+    Of the latter those that are the metric of a set, and where the test classes are uneven those beside top-1 too.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for row in (row for row in own if row.predictions is not None and len(kept)):
+        hits = np.atleast_2d(row.predictions == truth)[:, kept]
+        if row.metric == "top1":
+            found[row.protocol] = wilson(hits.mean(0).sum(), len(kept))._asdict()
+        if row.metric == "balanced" or (row.metric == "top1" and uneven(truth)):
+            seed = derive(0, "evaluate", PROTOCOL, row.protocol)
+            draws = [bootstrap_balanced(one, truth[kept], seed) for one in hits]
+            found[row.protocol + BALANCED] = mean_of_seeds(draws)._asdict()
+    return {name: {**values, "n": len(kept)} for name, values in found.items()}
+
+
+def _in_words(without: dict[str, dict[str, float]]) -> str:
+    """What takes the place of the advice to read the accuracies without the images that leaked."""
+    if not without:
+        return "no number here was measured without them"
+    values = ", ".join(
+        f"{name} {one['value']:.1%} ({100 * one['low']:.1f} to {100 * one['high']:.1f})"
+        for name, one in without.items()
+    )
+    whole = not any(name.endswith(BALANCED) for name in without)
+    n = int(next(iter(without.values()))["n"])
+    return f"{'top-1' if whole else 'accuracy'} without them, of {n:,} images: {values}"
