@@ -36,7 +36,7 @@ SETTINGS = {
     "standardise": "standardised",
 }
 """keys of `Row.setting` that need other words"""
-UNTOLD = ("data", "from_cache", "labels", "iterations", "objective", "of_seeds", "verdict")
+UNTOLD = ("data", "from_cache", "circumstances", "labels", "iterations", "objective", "of_seeds", "verdict")
 """keys of `Row.setting` that are told elsewhere or to nobody but a machine"""
 
 
