@@ -64,7 +64,7 @@ def test_the_study_goes_on_where_it_was_stopped_and_keeps_n_and_intervals(
 ) -> None:
     begun: list[tuple[str, bool]] = []
 
-    def pretrain(method: str, data: str, *, out: Path, resume: bool, **settings: Any) -> None:
+    def pretrain(method: str, data: ImageStore, *, out: Path, resume: bool, **settings: Any) -> None:
         assert method == "nolabel.studies.composition"
         begun.append((out.name, resume))
         stopped = len(begun) == 4
@@ -72,14 +72,14 @@ def test_the_study_goes_on_where_it_was_stopped_and_keeps_n_and_intervals(
         about = {
             "format": FORMAT, "status": "interrupted" if stopped else "finished", "method": method, "recipe": {},
             "encoder": "resnet10", "seed": 0, "budget": {"asked": {"minutes": 0.01}},
-            "data": {"opened_at": 32, "fingerprint": ImageStore.open(data, size=32).fingerprint},
+            "data": {"opened_at": data.opened_at, "fingerprint": data.fingerprint},
             "options": dict(zip(("first", "second"), out.name.split("-"), strict=True)),
         }  # fmt: skip
         (out / DESCRIPTION).write_text(json.dumps(about))
         if stopped:
             raise KeyboardInterrupt
 
-    def evaluate(folder: Path, data: str, **_: object) -> None:
+    def evaluate(folder: Path, data: ImageStore, **_: object) -> None:
         row = Result("composition", "linear", "top1", 0.5, 0.4, 0.6, 8, (0,))
         write_rows(folder / EVALUATION, [row_of(row)])
 

@@ -10,12 +10,12 @@ from nolabel.cli import _screen
 from nolabel.cli._method_options import comma_separated
 from nolabel.cli._protocol_options import Set, with_options
 from nolabel.data.store import ImageStore
-from nolabel.encoders._io import image_size, load_encoder
 from nolabel.evaluation import baselines as known
 from nolabel.evaluation._features import MOST_VALUES, VALUES
 from nolabel.evaluation._grey import greyed
+from nolabel.evaluation._written import write_results
 from nolabel.evaluation.base import Protocol, Result
-from nolabel.evaluation.run import PROTOCOLS, evaluate_encoder, subject_of, write_results
+from nolabel.evaluation.run import PROTOCOLS, evaluate_encoder, side_of, subject_of
 from nolabel.report._text import count, listed, p_value, signed
 from nolabel.report.accuracy import CHOICES, chosen_in_words
 from nolabel.report.page import write_report
@@ -31,7 +31,7 @@ from nolabel.report.records import (
     unconverged,
 )
 from nolabel.report.verdict import ABSENT, judge
-from nolabel.runs import DESCRIPTION, opened_at
+from nolabel.runs import DESCRIPTION
 
 LISTED = Parameter(
     converter=comma_separated, n_tokens=1, negative=(), show_default=lambda value: ",".join(map(str, value))
@@ -77,7 +77,7 @@ def evaluate(
         A folder, .zip or .tar of images, a list of paths, or a data set's name.
     """
     measured = with_options(protocols, options)
-    side = opened_at(encoder, data) or size or image_size(encoder, load_encoder(encoder))
+    side = side_of(encoder, data, size, baselines)
     with _screen.counting("Reading images") as progress:
         store = ImageStore.open(data, size=side, labels=labels, workers=workers, progress=progress)
     _screen.line(store.describe())
@@ -97,7 +97,8 @@ def measure(
     values: int = VALUES,
     seed: int = 0,
 ) -> None:
-    """Evaluate, show the results, and add them to the run where `encoder` is one."""
+    """Evaluate, show the results, and add them to the run where `encoder` is one, each protocol's once it is done."""
+    is_run = (encoder / DESCRIPTION).is_file()
     with _screen.counting("Measuring") as bar:
         results = evaluate_encoder(
             encoder,
@@ -108,9 +109,8 @@ def measure(
             values=values,
             seed=seed,
             progress=lambda what, done, total: bar(done, total),
+            keep=lambda one, found: write_results(encoder, found, one) if is_run else None,
         )
-    if (encoder / DESCRIPTION).is_file():
-        write_results(encoder, results)
     show(results, subject_of(encoder))
 
 
@@ -151,9 +151,12 @@ def show(results: Sequence[Result], subject: str) -> None:
     kept = dict.fromkeys(subject_in_words(row.subject) for row in rows if row.setting.get("from_cache"))
     if kept:
         _screen.line(f"From the cache, measured on these images before: {listed(kept)}.")
-    for sentence in (*unconverged(rows), *leaks(rows)):
+    for sentence in unconverged(rows):
         _screen.line(sentence)
     verdict = judge(rows, subject)
+    for sentence in leaks(rows):
+        if sentence not in verdict.sentences:
+            _screen.line(sentence)
     _screen.line(f"{verdict.title}. {' '.join(verdict.sentences)}")
 
 

@@ -12,7 +12,7 @@ from nolabel.data.store import ImageStore
 from nolabel.encoders._io import encoder_digest, image_size, load_encoder
 from nolabel.errors import UsageError
 from nolabel.evaluation.finetune import FinetuneOptions
-from nolabel.evaluation.run import check_channels, subject_of
+from nolabel.evaluation.run import check_channels, evaluation_device, subject_of
 from nolabel.evaluation.targets import Candidate, Wanted, transfer_all
 from nolabel.report import transfer as table
 from nolabel.report._text import count, number, p_value, percent
@@ -89,7 +89,7 @@ def _candidates(places: Sequence[Path]) -> list[Candidate]:
     """The encoders, each called by its method, or by its path where another is called so."""
     found: list[Candidate] = []
     for place in places:
-        network = load_encoder(place)
+        network = load_encoder(place).to(evaluation_device())
         check_channels(network)
         name = subject_of(place)
         if name in {one.name for one in found}:

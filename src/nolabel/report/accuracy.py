@@ -41,7 +41,7 @@ SETTINGS = {
 }
 """keys of `Row.setting` that need other words"""
 UNTOLD = (
-    *("data", "from_cache", "labels", "iterations", "objective", "converged"),
+    *("data", "from_cache", "circumstances", "labels", "iterations", "objective", "converged"),
     *("of_seeds", "verdict", "against"),
 )
 """keys of `Row.setting` that are told elsewhere or to nobody but a machine"""
