@@ -97,11 +97,15 @@ class KNN(Protocol):
             for k in ks
             for t in self.options.temperature
         }
-        best = max(found, key=lambda pair: _accuracy.share(found[pair], wanted))
-        return *best, {
-            "validation": _accuracy.share(found[best], wanted),
-            "validation_balanced": _accuracy.share(found[best], wanted, "balanced"),
-        }
+        k, t = max(found, key=lambda pair: _accuracy.share(found[pair], wanted))
+        return (
+            k,
+            t,
+            {
+                "validation": _accuracy.share(found[k, t], wanted),
+                "validation_balanced": _accuracy.share(found[k, t], wanted, "balanced"),
+            },
+        )
 
 
 def neighbours(queries: Tensor, bank: Tensor, k: int) -> tuple[Tensor, Tensor]:
