@@ -1,6 +1,7 @@
 """Exemplar: seeds, copies and loss against closed forms and matplotlib's HSV."""
 
 import colorsys
+import itertools
 import math
 
 import numpy as np
@@ -236,13 +237,25 @@ def test_changes_follow_their_laws() -> None:
         ("power", 0.25, 4),
         ("factor", 0.7, 1.4),
     ):
-        one = drawn[name].view(n, -1)[:, 0]
-        assert distance(one.log(), math.log(low), math.log(high)) < bound
-        assert one.median().item() == pytest.approx(math.sqrt(low * high), abs=0.02)
+        for one in drawn[name].view(n, -1).T:
+            assert distance(one.log(), math.log(low), math.log(high)) < bound
+            assert one.median().item() == pytest.approx(math.sqrt(low * high), abs=0.02)
     for name, low, high in (("shift", -0.2, 0.2), ("offset", -0.1, 0.1), ("hue", -0.1, 0.1)):
-        assert distance(drawn[name].view(n, -1)[:, 0], low, high) < bound
+        for one in drawn[name].view(n, -1).T:
+            assert distance(one, low, high) < bound
     assert distance(drawn["turn"], -math.pi / 9, math.pi / 9) < bound
-    assert distance(changes(n, factors="uniform")["components"][:, 0], 0.5, 2) < bound
+    for one in changes(n, factors="uniform")["components"].T:
+        assert distance(one, 0.5, 2) < bound
+
+
+def test_what_changes_a_copy_changes_independently() -> None:
+    """Each component of a copy on its own, and each kind of change: quarters of any two meet equally often."""
+    drawn = changes(20_000)
+    drawn = {name: drawn[name].view(20_000, -1) for name in drawn if name != "grey"}
+    quarters = torch.cat(list(drawn.values()), 1).argsort(0).argsort(0) * 4 // 20_000
+    for one, other in itertools.combinations(quarters.T, 2):
+        seen = torch.bincount(4 * one + other, minlength=16).double()
+        assert ((seen - 1250).square() / 1250).sum() < 40.5  # chi-square, 9 degrees of freedom, p = 6e-6
 
 
 def test_each_copy_shows_its_seed_and_all_seeds_come_equally_often() -> None:
