@@ -58,7 +58,7 @@ def class_weights(prior: Tensor, uniform: float) -> Tensor:
 
 def annealed_mean(logits: Tensor, classes: Tensor, temperature: float) -> Tensor:
     """Expected ab (N, 2) of the distribution sharpened by `temperature` (section 2.3, equation 5); 0: its mode."""
-    return (logits.float() / max(temperature, 1e-6)).softmax(1) @ classes
+    return (logits.to(classes.dtype) / max(temperature, 1e-6)).softmax(1) @ classes
 
 
 def errors(ab: Tensor, truth: Tensor, classes: Tensor) -> dict[str, float]:

@@ -164,7 +164,7 @@ class Method(nn.Module, ABC):
         """
 
     def chance_loss(self, images: int) -> float | None:
-        """Closed form of the loss of a head that gives the same for all inputs, at `images` images a step."""
+        """Closed form of the least loss of a head that gives the same for all inputs, at `images` images a step."""
         return None
 
     @abstractmethod
