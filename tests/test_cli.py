@@ -140,6 +140,29 @@ def test_an_unforeseen_failure_is_one_line_and_a_log(
     assert all("Traceback" in log.read_text() and "nolabel methods" in log.read_text() for log in logs)
 
 
+@pytest.mark.parametrize(
+    ("command", "text", "said"),
+    [
+        ("compare", "The checkpoint is in x.", "The checkpoint is in x. The same command goes on."),
+        ("study", "", "Interrupted. The same command goes on."),
+        ("pretrain", "The checkpoint is in x.", "x. Go on with the run's folder as --out, and --resume."),
+        ("pretrain", "", "Interrupted."),
+        ("demo", "The checkpoint is in x.", "The checkpoint is in x."),
+    ],
+)
+def test_an_interruption_is_told_with_how_that_command_goes_on(
+    say: Say, monkeypatch: pytest.MonkeyPatch, command: str, text: str, said: str
+) -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt(text)
+
+    monkeypatch.setattr(f"nolabel.cli.{command}.{command}", stop)
+    code, _, err = say(command)
+    assert code == 130
+    one_line(err)
+    assert err.rstrip().endswith(said)
+
+
 def test_a_reader_that_has_gone_is_no_failure(say: Say, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> None:
         raise BrokenPipeError

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 
 from cli_helpers import Say, one_line, picture, write_images
+from nolabel import runs
 from nolabel.data.store import ImageStore
 from nolabel.encoders._io import encoder_digest, load_encoder, save_encoder
 from nolabel.encoders.base import build
@@ -99,6 +100,26 @@ def test_fine_tuning_beside_training_from_scratch(say: Say, encoder: Path, tmp_p
     assert set(line.encoder.chosen["settings"]) == {str(one) for one in finetune.settings("small")}
     assert "training from scratch" in told
     assert len(lines(out)["transfer"]) == 2
+
+
+def test_fine_tuning_is_chosen_by_the_metric_of_the_set(
+    say: Say, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in (finetune, supervised):
+        two = module.settings("small")[:2]
+        monkeypatch.setattr(module, "settings", lambda grid, two=two: two)
+    data, out = write_images(tmp_path / "pets"), tmp_path / "out"
+    words = ("transfer", encoder, data, "--finetune", "--steps", 1, "--batch-size", 4, "--out", out)
+    assert say(*words)[0] == 0
+    (line,) = lines(out)["finetune"]
+    assert line.encoder.metric == "balanced"
+    assert [row.setting["chosen_by"] for row in (line.encoder, line.other)] == ["balanced"] * 2
+    rows = runs.read_rows(out / runs.TRANSFER)
+    for row in rows:  # a table from before it was chosen so
+        if row["protocol"] == "finetune":
+            row["setting"].pop("chosen_by", None)
+    runs.write_rows(out / runs.TRANSFER, rows)
+    assert f"fine-tuning of {encoder.name}" in say(*words)[1]
 
 
 def test_the_paper_s_recipe_can_be_asked_for() -> None:

@@ -84,3 +84,19 @@ def test_random_features_are_near_chance() -> None:
     rows = {r.metric: r.value for r in Clustering(ClusteringOptions(restarts=2)).run(subject, 0)}
     assert abs(rows["ari"]) < 0.05
     assert rows["matched"] < 0.45
+
+
+def test_one_test_image_is_one_group_in_both() -> None:
+    subject = Features.of(
+        "toy", {"pooled": torch.eye(3)}, torch.tensor([0, 1, 1]), torch.arange(2), torch.tensor([2])
+    )
+    with np.errstate(all="raise"):
+        rows = {r.metric: r for r in Clustering(ClusteringOptions()).run(subject, 0)}
+    assert {
+        name: (row.value, row.low, row.high) for name, row in rows.items() if row.metric in ("nmi", "ari")
+    } == {
+        "nmi": (1, 1, 1),
+        "ari": (1, 1, 1),
+    }
+    assert "entropies" in rows["nmi"].setting["nmi_norm"]
+    assert (rows["ari"].setting["restarts"], rows["purity"].setting["restarts"]) == (10, 2)

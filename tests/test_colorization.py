@@ -68,6 +68,16 @@ def test_yuv_goes_back_and_grey_has_no_colour() -> None:
     assert lab.rgb_to_yuv(torch.full((1, 3, 2, 2), 0.4))[:, 1:].abs().max() < 1e-5
 
 
+def test_u_and_v_reach_as_far_as_the_specification_says() -> None:
+    """Of all colours, because the conversion is linear: at blue, yellow, red and cyan."""
+    corners = torch.cartesian_prod(*3 * [torch.tensor([0.0, 1.0])])
+    _, u, v = lab.rgb_to_yuv(corners.view(8, 3, 1, 1))[..., 0, 0].T
+    for found, most, at in ((u, 0.43591, [0.0, 0.0, 1.0]), (v, 0.61478, [1.0, 0.0, 0.0])):
+        assert (found.min().item(), found.max().item()) == pytest.approx((-most, most), abs=1e-5)
+        assert corners[found.argmax()].tolist() == at
+        assert corners[found.argmin()].tolist() == [1 - value for value in at]
+
+
 def test_there_are_313_classes_in_the_released_order() -> None:
     classes = colour_classes()
     assert classes.shape == (313, 2)
@@ -245,6 +255,24 @@ def test_colours_are_chosen_only_to_be_measured(monkeypatch: pytest.MonkeyPatch)
     assert found["ab_error"] == pytest.approx((ab - truth).norm(dim=1).mean().item(), rel=1e-4)
 
 
+def test_a_perfect_answer_diverges_from_its_targets_by_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Though it has a loss: the targets leave several colours open (specification 4.4)."""
+    method, images = made().eval(), smooth_images(6)
+    method.prepare(ImageStore.of([images.image(b) for b in range(6)]), torch.Generator())
+    views = method.views(images, method.draw(6, torch.Generator().manual_seed(0), 0.0))
+    index, share, weight = method._targets(views["colours"])
+    perfect = torch.full((len(index), 313), -100.0).scatter(1, index, share.log())
+    for logits, wanted in (
+        (perfect, 0.0),
+        (torch.zeros_like(perfect), (weight * (math.log(313) + (share * share.log()).sum(1))).mean().item()),
+    ):
+        maps = logits.unflatten(0, (6, method.target, method.target)).movedim(-1, 1)
+        monkeypatch.setattr(method, "answer", lambda grey, maps=maps: maps)
+        found = method.held_out(views)
+        assert found["kl"] == pytest.approx(wanted, abs=1e-5)
+        assert found["loss"] > found["kl"] + 0.5
+
+
 def lattice(step: int) -> Tensor:
     """ab of all RGB colours on a lattice of that step, (N, 2)."""
     levels = torch.arange(0, 256, step) / 255
@@ -355,6 +383,5 @@ def test_a_constant_answer_costs_variance_and_squared_bias() -> None:
     colours = torch.rand(3, 2, 4, 4, dtype=torch.float64)
     constant = torch.tensor([0.3, -0.2], dtype=torch.float64).view(1, 2, 1, 1)
     spread = colours.var((0, 2, 3), correction=0) + (colours.mean((0, 2, 3)) - constant.flatten()).square()
-    assert F.mse_loss(constant.expand_as(colours), colours).item() == pytest.approx(
-        spread.mean().item(), abs=1e-12
-    )
+    found = _colouring.regression_loss(constant.expand_as(colours), colours, math.inf)
+    assert found.item() == pytest.approx(spread.mean().item(), abs=1e-12)

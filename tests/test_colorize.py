@@ -174,6 +174,7 @@ def test_photographs_are_coloured_at_full_size(say: Say, run: Path, tmp_path: Pa
         (["{run}", "{photo}", "--out", "{images}/test/class0"], ["inside the images"]),
         (["{run}", "{photo}", "--out", "{text}"], ["is a file"]),
         (["{run}", "{photo}", "--temperature", "-1"], ["--temperature -1"]),
+        (["{run}", "{photo}", "--temperature", "nan"], ["--temperature nan"]),
     ],
     ids=str,
 )
@@ -196,10 +197,11 @@ def test_runs_that_cannot_colour(say: Say, small_images: Path, tmp_path: Path) -
     code, _, err = say("colorize", saved(tmp_path / "r", "rotation", other), photo, "--out", tmp_path / "o")
     assert code == 2
     one_line(err, "another method than colorization")
-    lecture = saved(tmp_path / "l", "colorization", made(loss="regression"))
-    code, _, err = say("colorize", lecture, photo, "--out", tmp_path / "o", "--temperature", 1)
-    assert code == 2
-    one_line(err, "--temperature")
+    for loss in ("ab_regression", "huber", "regression"):
+        lecture = saved(tmp_path / loss, "colorization", made(loss=loss))
+        code, _, err = say("colorize", lecture, photo, "--out", tmp_path / "o", "--temperature", 1)
+        assert code == 2
+        one_line(err, "by regression: leave --temperature out")
     assert not (tmp_path / "o").exists()
     assert say("colorize", lecture, photo, "--out", tmp_path / "o")[0] == 0
     assert (tmp_path / "o" / "002.png").is_file()

@@ -13,6 +13,7 @@ from nolabel.data.store import ImageStore
 from nolabel.encoders._io import save_encoder
 from nolabel.encoders.base import build
 from nolabel.evaluation import compare
+from nolabel.evaluation._written import read_predictions
 from nolabel.evaluation.knn import KNN, KNNOptions
 from nolabel.runs import read_rows
 from test_features import store_of
@@ -82,12 +83,16 @@ def test_old_predictions_go_where_a_new_measurement_has_none(
     store = store_of(60)
     folder = run_of(tmp_path / "rotation", "rotation", store)
     compare.measure(folder, store, protocols=("knn", "linear"), baselines=(), seed=0)
-    assert set(compare._predictions(folder)) == {"knn", "linear"}
+    assert set(read_predictions(folder)) == {"knn", "linear"}
     measured = compare.evaluate_encoder
 
-    def without(*words: Any, **named: Any) -> list[Any]:
-        return [replace(row, predictions=None) for row in measured(*words, **named)]
+    def without(*words: Any, keep: Any, **named: Any) -> None:
+        measured(
+            *words,
+            keep=lambda one, rows: keep(one, [replace(row, predictions=None) for row in rows]),
+            **named,
+        )
 
     monkeypatch.setattr(compare, "evaluate_encoder", without)
     compare.measure(folder, store, protocols=(KNN(KNNOptions(k=(3,))),), baselines=(), seed=0)
-    assert set(compare._predictions(folder)) == {"linear"}
+    assert set(read_predictions(folder)) == {"linear"}

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import nolabel
-from cli_helpers import write_images
+from cli_helpers import Say, write_images
 from nolabel.cli._pictures import draw_untrained
 from nolabel.data.store import ImageStore
 from nolabel.encoders._io import save_encoder
@@ -128,3 +128,24 @@ def test_a_comparison_pretrains_without_its_test_images_and_goes_on(tmp_path: Pa
     (run / "run.json").write_text(json.dumps(info | {"data": info["data"] | {"fingerprint": "other"}}))
     with pytest.raises(DataError, match="trained on other images"):
         nolabel.compare(str(source), out=tmp_path / "out", **asked)
+
+
+def test_a_study_pretrains_without_its_test_images(
+    say: Say, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretrained: list[ImageStore] = []
+
+    def pretrain(method: str, data: ImageStore, **_: Any) -> None:
+        pretrained.append(data)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("nolabel.studies.run.pretrain", pretrain)
+    source = unsplit(tmp_path / "images")
+    store = ImageStore.open(source, size=32)
+    test = {store.paths[i] for i in divide(store, 3).test.tolist()}
+    for name in ("augmentations", "heads", "seeds"):
+        assert say("study", name, source, "--seed", 3, "--out", tmp_path / name)[0] == 130
+        trained, unseen = training_images(pretrained.pop(), 3)
+        assert unseen is not None
+        assert set(unseen.paths) == test
+        assert len(trained) == 32

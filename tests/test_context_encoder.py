@@ -253,6 +253,8 @@ def test_paper_settings() -> None:
     assert (options.lambda_rec, options.lambda_adv, options.bottleneck) == (0.999, 0.001, "fc")
     assert (recipe.lr, recipe.lr * recipe.adversary_rate, recipe.momentum) == (2e-3, 2e-4, 0.5)
     assert PAPER_FEATURES[0].mask == "random_region"
+    iterations = PAPER_FEATURES[1].epochs * 1_281_167 / PAPER_FEATURES[1].batch_size
+    assert iterations == pytest.approx(100_000, rel=0.01), "on ImageNet (section 4.2)"
     assert (replace(options, overlap=4), recipe) == CODE_PICTURES
     pictures = ContextEncoder.recipe_for(
         ContextEncoderOptions(adversarial=True, g_lr_mult=4.0), DataInfo(1, 32)

@@ -94,6 +94,21 @@ def test_panel_shows_the_fill_only_of_a_trained_net(trained: bool) -> None:
     assert method.training
 
 
+def test_the_released_net_starts_as_in_the_released_code() -> None:
+    torch.manual_seed(0)
+    released = encoders.build("context_encoder_inpainting", 128)
+    method = context_encoder(128, released, mask="central", bottleneck="fc", adversarial=True)
+    kinds = nn.Conv2d | nn.ConvTranspose2d | nn.BatchNorm2d
+    layers = {name: layer for name, layer in method.named_modules() if isinstance(layer, kinds)}
+    assert {name.split(".")[0] for name in layers} == {"encoder", "painter", "adversary"}
+    for name, layer in layers.items():
+        centre = float(isinstance(layer, nn.BatchNorm2d))
+        assert layer.weight.std().item() == pytest.approx(0.02, rel=0.4), name
+        assert layer.weight.mean().item() == pytest.approx(centre, abs=0.01), name
+        assert layer.bias is not None, name
+        assert not layer.bias.any(), name
+
+
 # --- the adversary: the contract of `Method.adversary` -----------------------------------------------------------
 
 

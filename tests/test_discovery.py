@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from nolabel.data.store import ImageStore
-from nolabel.errors import DataError
+from nolabel.errors import DataError, UsageError
 from nolabel.evaluation import discovery
 from nolabel.evaluation._features import extract
 from nolabel.evaluation._split import Division
@@ -107,13 +107,40 @@ def test_a_planted_constellation_is_verified_and_loose_parts_are_not() -> None:
 def test_the_protocol_gives_rows_with_intervals() -> None:
     encoder = TinyNet(width=6)
     store = ImageStore.of(
-        [smooth_images(30, (24, 30)).image(b) for b in range(30)], [b % 2 for b in range(30)]
+        [smooth_images(35, (24, 30)).image(b) for b in range(35)], [b % 2 for b in range(35)]
     )
-    subject = extract(encoder, store, Division(torch.arange(10), torch.arange(10, 30), "cut"), name="tiny")
+    subject = extract(encoder, store, Division(torch.arange(10), torch.arange(10, 35), "cut"), name="tiny")
     rows = Discovery(DiscoveryOptions(constellations=20)).run(subject, 0)
     assert [r.metric for r in rows] == ["area", "area_half", "verified"]
-    assert all(0 <= r.low <= r.high <= 1 and r.n == 20 for r in rows)
-    assert rows[0].setting["matches"] == 4
+    assert all(0 <= r.low <= r.high <= 1 and r.n == 25 for r in rows)
+    assert rows[0].setting["matches"] == 5
+    few = extract(encoder, store, Division(torch.arange(11), torch.arange(11, 35), "cut"), name="tiny")
+    with pytest.raises(
+        DataError, match="needs at least 25 test images and has 24: a cluster is 5 of the fifth"
+    ):
+        Discovery(DiscoveryOptions()).run(few, 0)
+    with pytest.raises(UsageError, match="The option matches is 4: give a number of 5 or more"):
+        DiscoveryOptions(matches=4)
+
+
+@pytest.mark.parametrize("plant", [True, False])
+def test_objects_that_recur_in_the_fewest_images_have_an_area(
+    plant: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """25 images of noise; 6 of the first class, one more than a cluster needs, show the same four parts."""
+    random = torch.Generator().manual_seed(0)
+    patches, parts = torch.randn(25, 25, 32, generator=random), 5 * torch.randn(4, 32, generator=random)
+    first = (torch.arange(25) < 6).long()
+    for i in range(6 if plant else 0):
+        patches[i, [0, 2, 10, 12]] = parts + 0.3 * torch.randn(4, 32, generator=random)
+    patches = torch.nn.functional.normalize(patches, dim=2)
+    monkeypatch.setattr(discovery, "patch_features", lambda network, images: patches[images])
+    store = ImageStore.of([smooth_images(25, (24, 24)).image(b) for b in range(25)], (1 - first).tolist())
+    subject = extract(TinyNet(), store, Division(torch.arange(1), torch.arange(25), "all"), name="tiny")
+    rows = {r.metric: r for r in Discovery(DiscoveryOptions(constellations=225)).run(subject, 0)}
+    covered = 5 / 25  # of one constellation, whose own image does not count
+    assert rows["area"].value == pytest.approx(covered if plant else 0, abs=0.02)
+    assert rows["area"].setting["clusters"] == int(plant)
 
 
 def test_features_that_are_not_finite_are_refused() -> None:
@@ -121,8 +148,8 @@ def test_features_that_are_not_finite_are_refused() -> None:
         def forward(self, images: torch.Tensor, standardised: bool = False) -> torch.Tensor:
             return images.mean((2, 3)) * torch.tensor([1.0, float("nan"), 1.0])
 
-    store = ImageStore.of([smooth_images(12, (24, 24)).image(b) for b in range(12)], [0] * 12)
-    subject = extract(Broken(), store, Division(torch.arange(1), torch.arange(12), "all"), name="broken")
+    store = ImageStore.of([smooth_images(25, (24, 24)).image(b) for b in range(25)], [0] * 25)
+    subject = extract(Broken(), store, Division(torch.arange(1), torch.arange(25), "all"), name="broken")
     with pytest.raises(DataError, match="features of broken are not finite"):
         Discovery(DiscoveryOptions(constellations=4)).run(subject, 0)
 

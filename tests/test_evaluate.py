@@ -13,8 +13,9 @@ from nolabel.encoders._io import encoder_digest, save_encoder
 from nolabel.encoders.base import Encoder, build
 from nolabel.errors import DataError, RunError, UsageError
 from nolabel.evaluation import run
+from nolabel.evaluation._written import write_results
 from nolabel.evaluation.base import Protocol, Result
-from nolabel.evaluation.run import differences, evaluate_encoder, write_results
+from nolabel.evaluation.run import differences, evaluate_encoder
 from test_features import store_of
 
 

@@ -1,6 +1,7 @@
 """Exemplar: seeds, copies and loss against closed forms and matplotlib's HSV."""
 
 import colorsys
+import itertools
 import math
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch.nn.functional as F
 from nolabel.data.batch import ImageBatch
 from nolabel.data.store import ImageStore
 from nolabel.errors import UsageError
-from nolabel.methods import _exemplar_copies
+from nolabel.methods import _exemplar_copies, _exemplar_seeds
 from nolabel.methods._exemplar_seeds import gradient_energy, side_of
 from nolabel.methods.base import DataInfo
 from nolabel.methods.exemplar import PAPER_STL10, Exemplar, ExemplarOptions, exemplar_loss
@@ -101,9 +102,30 @@ def test_parameters_stay_in_their_ranges_with_median_one() -> None:
 
 def test_seeds_are_kept_with_the_checkpoint_and_sides_are_the_specifications() -> None:
     assert {"windows", "components"} <= set(made().state_dict())
-    assert [side_of(ExemplarOptions(), size) for size in (32, 64, 96)] == [16, 24, 32]
+    assert [side_of(ExemplarOptions(), size) for size in (32, 64, 96, 128)] == [16, 24, 32, 48]
     with pytest.raises(UsageError, match="do not fit"):
         side_of(ExemplarOptions(patch=64), 32)
+
+
+@pytest.mark.parametrize("size", [32, 96])
+def test_seeds_keep_from_the_border_where_the_image_is_large_enough(size: int) -> None:
+    column = torch.arange(size) * 2
+    images = torch.stack(
+        [column.expand(size, size), column.view(-1, 1).expand(size, size), torch.zeros(size, size)]
+    )
+    method = made(size, seeds=60)
+    method.prepare(ImageStore.of([images.byte()] * 60), torch.Generator().manual_seed(0))
+    across, down = method.windows[:, 0].int().diff(dim=2), method.windows[:, 1].int().diff(dim=1)
+    inside = bool(((across == 2).all()) & ((down == 2).all()))
+    assert inside == (size == 96)
+
+
+def test_an_image_gives_one_seed_while_there_are_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(_exemplar_seeds, "SOURCES", 10)
+    grey = [torch.full((3, 16, 16), value, dtype=torch.uint8) for value in range(40)]
+    options = ExemplarOptions(seeds=30)
+    windows = _exemplar_seeds.cut(ImageStore.of(grey), options, 8, 16, torch.Generator().manual_seed(0))
+    assert len(windows[:, 0, 0, 0].unique()) == 30
 
 
 def drawn_of(method: Exemplar, n: int, seed: int = 0, progress: float = 0.5) -> dict[str, torch.Tensor]:
@@ -215,13 +237,25 @@ def test_changes_follow_their_laws() -> None:
         ("power", 0.25, 4),
         ("factor", 0.7, 1.4),
     ):
-        one = drawn[name].view(n, -1)[:, 0]
-        assert distance(one.log(), math.log(low), math.log(high)) < bound
-        assert one.median().item() == pytest.approx(math.sqrt(low * high), abs=0.02)
+        for one in drawn[name].view(n, -1).T:
+            assert distance(one.log(), math.log(low), math.log(high)) < bound
+            assert one.median().item() == pytest.approx(math.sqrt(low * high), abs=0.02)
     for name, low, high in (("shift", -0.2, 0.2), ("offset", -0.1, 0.1), ("hue", -0.1, 0.1)):
-        assert distance(drawn[name].view(n, -1)[:, 0], low, high) < bound
+        for one in drawn[name].view(n, -1).T:
+            assert distance(one, low, high) < bound
     assert distance(drawn["turn"], -math.pi / 9, math.pi / 9) < bound
-    assert distance(changes(n, factors="uniform")["components"][:, 0], 0.5, 2) < bound
+    for one in changes(n, factors="uniform")["components"].T:
+        assert distance(one, 0.5, 2) < bound
+
+
+def test_what_changes_a_copy_changes_independently() -> None:
+    """Each component of a copy on its own, and each kind of change: quarters of any two meet equally often."""
+    drawn = changes(20_000)
+    drawn = {name: drawn[name].view(20_000, -1) for name in drawn if name != "grey"}
+    quarters = torch.cat(list(drawn.values()), 1).argsort(0).argsort(0) * 4 // 20_000
+    for one, other in itertools.combinations(quarters.T, 2):
+        seen = torch.bincount(4 * one + other, minlength=16).double()
+        assert ((seen - 1250).square() / 1250).sum() < 40.5  # chi-square, 9 degrees of freedom, p = 6e-6
 
 
 def test_each_copy_shows_its_seed_and_all_seeds_come_equally_often() -> None:

@@ -1,5 +1,7 @@
 """Few labels: balanced nested subsets, probes that see only their labels, and the labels that an encoder saves."""
 
+import itertools
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +13,7 @@ from nolabel.encoders.base import build
 from nolabel.errors import DataError
 from nolabel.evaluation import _few, label_efficiency
 from nolabel.evaluation._features import extract
+from nolabel.evaluation._logistic import Fit, Problem, sweep
 from nolabel.evaluation._repeats import differences, over_seeds
 from nolabel.evaluation._split import divide
 from nolabel.evaluation.base import Features, Result
@@ -323,8 +326,22 @@ def test_three_curves_and_the_labels_saved() -> None:
         for against in ("random:resnet10", "supervised:resnet10")
         for labels in (3, 15)
     ]
+    assert [r.setting.get("steps") for r in of] == [None, None, 4, 4]
     for row in of:
         assert -12 <= row.value <= 12
         assert row.setting["range"]
         assert row.predictions is None
     assert label_efficiency.FACTOR == 4
+
+
+def test_a_fit_that_did_not_converge_is_told_by_the_row_of_all_draws(monkeypatch: pytest.MonkeyPatch) -> None:
+    fits = itertools.count()
+
+    def broken(problem: Problem, l2s: list[float], *, tolerance: float) -> Iterator[Fit]:
+        for fit in sweep(problem, l2s, tolerance=tolerance):
+            yield replace(fit, converged=len(l2s) > 1 or next(fits) != 1)  # of the final ones the second
+
+    monkeypatch.setattr(_few, "sweep", broken)
+    options = FewLabelsOptions(shares=(), per_class=(4,), draws=3, finetune_draws=0)
+    of = [row.setting["converged"] for row in FewLabels(options).run(toy_subject(), 0)]
+    assert of == [False, False]

@@ -1,10 +1,12 @@
 """Fine-tuning and training from scratch: the papers' grids, BatchNorm's momentum, choices, divergence."""
 
 import copy
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nolabel.encoders._io import encoder_digest
 from nolabel.encoders._whitening import whiten_stem
@@ -117,3 +119,22 @@ def test_a_linear_layer_starts_at_zero_so_the_first_loss_is_that_of_chance() -> 
     model = heads.Classifier(net(subject).encoder, 3)
     scores = heads.predict(model, subject, subject.test)
     assert not scores.any()
+
+
+def test_the_mean_over_classes_may_choose_the_rate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rate 1 names the large class always, rate 2 the small one at every second image, where all of it is."""
+    subject = replace(tiny(store_of(100, size=8)), labels=(torch.arange(100) % 10 == 0).long())
+    named = {1.0: torch.zeros(100), 2.0: (torch.arange(100) % 2 == 0).float()}
+
+    def trained(
+        subject: Features, encoder: object, rows: object, setting: Setting, *_: object
+    ) -> Callable[[Tensor], Tensor]:
+        return lambda rows: torch.stack([1 - named[setting.lr][rows], named[setting.lr][rows]], 1)
+
+    monkeypatch.setattr(heads, "train_classifier", trained)
+    monkeypatch.setattr(heads, "scores_of", lambda forward, subject, rows: forward(rows))
+    tried = subject, lambda: net(subject).encoder, [Setting(1.0), Setting(2.0)], Plan(1, 1), 0
+    assert heads.choose(*tried).setting.lr == 1
+    by_classes = heads.choose(*tried, "balanced")
+    assert by_classes.setting.lr == 2
+    assert by_classes.validation == pytest.approx((1 + 5 / 9) / 2, abs=0.2)

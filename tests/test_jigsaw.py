@@ -294,7 +294,7 @@ def test_contrast_is_a_shortcut_until_deviations_are_removed() -> None:
     noise = torch.rand(400, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     images = 0.5 + (noise - 0.5) * amplitude
     assert solved(made(64, tile_norm="mean", **BARE), images, level - level.mean(), "spread") > 0.9
-    assert solved(made(64, tile_norm="mean_std", **BARE), images, level - level.mean(), "spread") < 2 * CHANCE
+    assert solved(made(64, tile_norm="mean_std", **BARE), images, level - level.mean(), "spread") < CHANCE
 
 
 def test_a_lens_is_a_shortcut_that_grey_and_channel_shifts_weaken() -> None:

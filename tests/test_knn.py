@@ -72,12 +72,12 @@ def test_separate_clusters_are_told_apart_and_the_choice_is_said() -> None:
 
 def test_k_is_chosen_on_training_images_and_cut_to_their_number() -> None:
     noisy = clusters(60, 2, 3.0)
-    k, _, accuracy = knn.KNN(knn.KNNOptions(k=(1, 200))).choose(
+    k, _, found = knn.KNN(knn.KNNOptions(k=(1, 200))).choose(
         noisy.stage("pooled", noisy.train), noisy.labels[noisy.train], 2, seed=0
     )
     assert k <= 32
-    assert accuracy is not None
-    assert 0 <= accuracy <= 1
+    assert found["validation"] is not None
+    assert 0 <= found["validation"] <= 1
 
 
 def test_one_image_a_class_leaves_nothing_to_choose_by() -> None:
@@ -147,3 +147,8 @@ def test_without_a_compiler_the_search_is_plain_with_one_notice(monkeypatch: pyt
         found = knn.neighbours(x[:5], x, 3)
     _largest.library.cache_clear()
     assert found[1].equal(expected[1])
+
+
+def test_a_class_without_a_vote_is_not_among_the_five() -> None:
+    rows = {r.metric: r.value for r in knn.KNN(knn.KNNOptions(k=(1,))).run(clusters(300, 30, 0.4), seed=0)}
+    assert rows["top5"] == rows["top1"] < 1

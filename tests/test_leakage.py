@@ -3,6 +3,7 @@
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,10 +17,12 @@ from cli_helpers import picture, write_images
 from nolabel.data.store import ImageStore
 from nolabel.encoders._io import save_encoder
 from nolabel.encoders.base import build
-from nolabel.evaluation import leakage
+from nolabel.evaluation import _leaks, leakage
+from nolabel.evaluation._split import Division
+from nolabel.evaluation.base import Result
 from nolabel.evaluation.run import evaluate_encoder
 from nolabel.evaluation.statistics import wilson
-from small import smooth_images
+from small import TinyNet, smooth_images
 
 
 def pictures(n: int, seed: int = 0, side: int = 32) -> list[Tensor]:
@@ -100,7 +103,7 @@ def test_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(whole.flagged) == 60
 
 
-def test_the_sentence_and_the_accuracy_without() -> None:
+def test_the_sentence_and_the_images_that_are_kept() -> None:
     train = pictures(30)
     test = [train[0], jpeg(train[1]), *pictures(18, seed=2)]
     found = leakage.find(ImageStore.of(test), ImageStore.of(train))
@@ -108,9 +111,8 @@ def test_the_sentence_and_the_accuracy_without() -> None:
         "2 of 20 test images (10.0%) are also among the pretraining images (1 identical, 1 nearly so): "
         "read the accuracy without them too."
     )
-    correct = np.zeros(20, bool)
-    correct[:2] = True
-    assert found.without(correct) == (0.1, 0.0)
+    assert found.flagged.tolist() == [0, 1]
+    assert found.kept.tolist() == list(range(2, 20))
 
 
 def test_digests_see_sizes_and_pixels() -> None:
@@ -223,3 +225,36 @@ def test_evaluate_says_that_all_test_images_were_pretrained_on(tmp_path: Path) -
     assert row.setting["sentence"].startswith(
         f"All {row.n} test images are also among the pretraining images"
     )
+
+
+def leaking(labels: list[int], row: Result) -> Result:
+    """What is said of 20 test images of these classes, the first of which is a training image, beside `row`."""
+    train = pictures(10)
+    store = ImageStore.of([*train, train[0], *pictures(19, seed=1)], [0, 1] * 5 + labels)
+    (found,) = _leaks.check(
+        TinyNet(), "x", store, Division(torch.arange(10), torch.arange(10, 30), ""), [row]
+    )
+    return found
+
+
+def test_a_mean_over_classes_without_the_images_is_given_where_it_is_the_metric() -> None:
+    labels = [0] * 10 + [1] * 10
+    predicted = np.array(
+        [0] * 4 + [1] * 16
+    )  # of the first class the image that leaked is right, and 3 of 9 others
+    row = Result("x", "transfer", "balanced", 0.7, 0.6, 0.8, 20, predictions=predicted)
+    found = leaking(labels, row).setting
+    kept = found["without"]["transfer (mean over classes)"]
+    assert (kept["value"], kept["n"]) == (pytest.approx((3 / 9 + 1) / 2), 19)
+    assert kept["low"] < kept["value"] < kept["high"]
+    assert "accuracy without them, of 19 images: transfer (mean over classes) 66.7% (" in found["sentence"]
+    assert "read the accuracy" not in found["sentence"]
+    uneven = leaking([0] * 16 + [1] * 4, replace(row, metric="top1")).setting["without"]
+    assert uneven["transfer"]["value"] == pytest.approx((3 + 4) / 19)
+    assert uneven["transfer (mean over classes)"]["value"] == pytest.approx((3 / 15 + 1) / 2)
+
+
+def test_where_no_accuracy_without_the_images_is_known_none_is_advised() -> None:
+    found = leaking([0, 1] * 10, Result("x", "transfer", "map11", 0.7, 0.6, 0.8, 20)).setting
+    assert found["without"] == {}
+    assert found["sentence"].endswith("(1 identical): no number here was measured without them.")

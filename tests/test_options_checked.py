@@ -12,6 +12,7 @@ from nolabel.errors import UsageError
 from nolabel.evaluation.base import Protocol
 from nolabel.evaluation.linear import Linear, LinearOptions
 from nolabel.methods.base import Method, Recipe
+from nolabel.methods.colorization import ColorizationOptions
 from toys import toy_method, toy_store
 
 
@@ -25,6 +26,8 @@ class Options:
     sides: tuple[float, float] = (1.0, 2.0)
     name: str = ""
     flag: bool = False
+    turn_p: float = 0.5
+    chosen_p: float = -1.0
 
 
 @pytest.mark.parametrize(
@@ -40,6 +43,9 @@ class Options:
         ({"sides": 1.0}, "option sides"),
         ({"name": 3}, "option name is 3"),
         ({"flag": "no"}, "option flag is 'no'"),
+        ({"turn_p": 1.5}, "option turn_p is 1.5: give a probability"),
+        ({"chosen_p": -0.5}, "option chosen_p is -0.5: give a probability"),
+        ({"turn_p": float("nan")}, "option turn_p is nan"),
     ],
 )
 def test_a_value_that_its_type_does_not_allow(wrong: dict[str, Any], part: str) -> None:
@@ -48,7 +54,7 @@ def test_a_value_that_its_type_does_not_allow(wrong: dict[str, Any], part: str) 
 
 
 def test_what_fits_passes_unchanged() -> None:
-    made = Options("three", ("b", "a"), "x", 1, 2, (1, 2.5), "n", True)
+    made = Options("three", ("b", "a"), "x", 1, 2, (1, 2.5), "n", True, 1, -1.0)
     assert catalog.checked(made) is made
 
 
@@ -83,6 +89,17 @@ def test_methods_and_protocols_check_what_they_are_made_with() -> None:
         toy_method(toy_store(), dropout="much")
     with pytest.raises(UsageError, match="value of l2_grid"):
         Linear(LinearOptions(l2_grid="ful"))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [("rebalance", 0.0), ("rebalance", 1.1), ("neighbours", 0), ("neighbours", 314), ("temperature", -0.1),
+     ("crop_min", 0.0), ("crop_min", 1.5)],
+)  # fmt: skip
+def test_colorization_names_what_its_options_may_be(option: str, value: float) -> None:
+    """`rebalance=0` divided by the frequency of classes that no image has."""
+    with pytest.raises(UsageError, match=f"{option}.*not {value}"):
+        ColorizationOptions(**{option: value})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("kind", ["methods", "evaluation"])

@@ -131,3 +131,15 @@ def test_a_set_follows_its_own_seed_alone() -> None:
 def test_the_ceiling_is_reached_by_symbols_that_are_spread_evenly() -> None:
     counts = np.stack([np.bincount(place, minlength=9) for place in permutation_set(9, 100, "mean").T])
     assert set(counts.ravel().tolist()) <= {11, 12}
+
+
+@pytest.mark.parametrize("identity", [True, False])
+def test_the_first_order_is_any_of_those_that_may_be_chosen(identity: bool) -> None:
+    """Drawn evenly; the others follow from it and from the ties."""
+    anew, everything = permutation_set.__wrapped__, list(itertools.permutations(range(4)))
+    firsts = [everything.index(tuple(anew(4, 2, identity=identity, seed=seed)[0])) for seed in range(1200)]
+    seen = np.bincount(firsts, minlength=24)[0 if identity else 1 :]
+    assert seen.sum() == 1200
+    assert (
+        (seen - seen.mean()) ** 2 / seen.mean()
+    ).sum() < 49.7  # chi-square, 23 degrees of freedom, p = 0.001

@@ -12,7 +12,7 @@ from cli_helpers import Say, one_line
 from nolabel.cli._protocol_options import with_options
 from nolabel.errors import UsageError
 from nolabel.evaluation import compare
-from nolabel.evaluation.base import Protocol, Result
+from nolabel.evaluation.base import Protocol
 from nolabel.evaluation.clustering import ClusteringOptions
 from nolabel.evaluation.conv import ConvOptions
 from nolabel.evaluation.diagnostics import Diagnostics, DiagnosticsOptions
@@ -24,7 +24,7 @@ from nolabel.evaluation.label_efficiency import LabelEfficiencyOptions
 from nolabel.evaluation.linear import Linear, LinearOptions
 from nolabel.evaluation.mlp import MLPOptions
 from nolabel.evaluation.retrieval import RetrievalOptions
-from nolabel.evaluation.run import evaluate_encoder
+from nolabel.evaluation.run import Keep, evaluate_encoder
 from nolabel.evaluation.supervised import SupervisedOptions
 from nolabel.evaluation.svm import SVMOptions
 from nolabel.evaluation.targets import Wanted
@@ -110,7 +110,8 @@ def test_what_does_not_fit_is_one_sentence(
         (RetrievalOptions, {"queries": 0}),
         (ClusteringOptions, {"restarts": 0}),
         (DiagnosticsOptions, {"views": 1}),
-        (DiscoveryOptions, {"matches": 0}),
+        (DiscoveryOptions, {"matches": 4}),
+        (DiscoveryOptions, {"images": 24}),
         (LabelEfficiencyOptions, {"per_class": (1, 0)}),
         (LabelEfficiencyOptions, {"weight_decay": -1.0}),
         (LinearOptions, {"images": 0}),
@@ -187,11 +188,12 @@ def test_the_command_line_hands_options_and_values_on(
 def test_other_options_are_measured_anew_and_the_same_are_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    calls: list[list[str | Protocol]] = []
+    calls: list[list[tuple[str, dict[str, object]]]] = []
 
-    def evaluated(*_: object, protocols: list[str | Protocol], **__: object) -> list[Result]:
-        calls.append(protocols)
-        return []
+    def evaluated(*_: object, protocols: list[Protocol], keep: Keep, **__: object) -> None:
+        calls.append([(one.protocol, one.changed()) for one in protocols])
+        for one in protocols:
+            keep(one, [])
 
     monkeypatch.setattr(compare, "evaluate_encoder", evaluated)
     one, store = KNN(KNNOptions(k=(1,))), store_of(60, size=8)
@@ -200,4 +202,5 @@ def test_other_options_are_measured_anew_and_the_same_are_not(
         (["linear"], 9000),
     ):  # fmt: skip
         compare.measure(tmp_path, store, protocols=protocols, baselines=(), values=values, seed=0)
-    assert calls == [["linear", "knn"], [one], ["knn"], ["linear"]]
+    linear, knn = ("linear", {}), ("knn", {})
+    assert calls == [[linear, knn], [("knn", {"k": (1,)})], [knn], [linear]]

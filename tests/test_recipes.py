@@ -66,6 +66,17 @@ def test_every_method_has_the_papers_setting_and_two_scaled_ones() -> None:
     assert wanted <= set(recipes.names())
 
 
+@pytest.mark.parametrize("name", recipes.of_papers())
+def test_the_length_is_that_of_the_papers_recipe(name: str) -> None:
+    found = recipes.find(name)
+    if "epochs" in found.length:
+        assert found.length["epochs"] == found.recipe.epochs
+    else:
+        assert found.dataset == recipes.IMAGENET
+        steps = found.recipe.epochs * 1_281_167 / found.recipe.batch_size
+        assert found.length["steps"] == pytest.approx(steps, rel=0.02)
+
+
 @pytest.mark.parametrize("method", catalog.names("methods"))
 def test_the_setting_on_caltech_has_the_geometry_of_96_px(method: str) -> None:
     found = recipes.find(f"{method}-caltech101")

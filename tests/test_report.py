@@ -70,7 +70,7 @@ def row(
 
 def rows_of(method: str, value: float = 0.641, data: str = "a.zip") -> list[Row]:
     here: dict[str, Any] = {"data": data}
-    stages = {"stage": "stage2", "l2": 1e-4, "stages": {"stage1": 0.5, "stage2": value}, "l2_curve": [1.0]}
+    stages = {"stage": "stage2", "l2": 1e-4, "stages": {"stage1": 0.5, "stage2": value}, "l2_curve": {}}
     return [
         row(method, "top1", value, chosen=stages, setting=here | {"train_images": 50_000}),
         row("random:resnet10", "top1", 0.589, seeds=(0, 1, 2), setting=here),

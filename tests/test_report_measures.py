@@ -1,11 +1,17 @@
 """The report on measures that are no accuracy, and several runs' matches of one query in columns."""
 
 import json
+import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import pytest
 
+from nolabel.cli.evaluate import show
+from nolabel.evaluation.base import Result
 from nolabel.report import pictures
 from nolabel.report._text import SPACE
 from nolabel.report.columns import columns
@@ -68,3 +74,66 @@ def test_several_runs_on_one_query_stand_in_columns(tmp_path: Path) -> None:
     other = replace(pictures.load_retrieval(records[1].folder), queries=queries[::-1])
     pictures.save_retrieval(records[1].folder, other)
     assert columns(records) == ""
+
+
+def entropies(**setting: Any) -> dict[str, Any]:
+    return {"data": "a", "clusters": 10, "nmi_norm": "arithmetic mean of both entropies"} | setting
+
+
+MEASURED = [
+    Row("simclr", "clustering", "nmi", 0.213, 0.2, 0.226, 500, setting=entropies()),
+    Row("simclr", "clustering", "purity", 0.4, 0.38, 0.42, 500, setting={"data": "a", "clusters": 50}),
+    Row("random:resnet10", "clustering", "nmi", 0.1, 0.08, 0.12, 500, setting=entropies(of_seeds=[0.1, 0.12, 0.08])),
+    Row("simclr", "diagnostics", "view_recall", 0.5, 0.4, 0.6, 200, setting={"data": "a", "views": 2}),
+    Row("simclr", "diagnostics", "rankme", 118.0, n=2000, setting={"data": "a", "verdict": "Healthy."}),
+]  # fmt: skip
+
+
+def test_measures_have_their_images_intervals_and_settings_on_the_page(tmp_path: Path) -> None:
+    page = Page(write_report(write_run(tmp_path / "run", rows=MEASURED))).text.replace(SPACE, " ")
+    assert (
+        "clusters: 10 for NMI, 50 for purity; NMI normalised by: arithmetic mean of both entropies. Small type: 95 % "
+        "interval."
+    ) in page
+    assert "0.08 to 0.12; standard deviation 0.02 of 0.1, 0.12, 0.08" in page
+    assert "view recall 200, RankMe 2,000" in page
+    assert "views: 2. Small type" in page
+
+
+def results(rows: Sequence[Row]) -> list[Result]:
+    return [Result(**{name: getattr(row, name) for name in Row.__dataclass_fields__}) for row in rows]
+
+
+def test_measures_have_their_images_and_intervals_on_the_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    show(results(MEASURED), "simclr")
+    told = capsys.readouterr().out.replace(SPACE, " ")
+    assert re.search(r"view recall +0\.5 +0\.4 to 0\.6 +200\n", told)
+    assert re.search(r"RankMe +118 +2,000\n", told)
+    assert re.search(r"simclr +0\.213 \(0\.2 to 0\.226\) +40\.0 % \(38\.0 to 42\.0\) +500\n", told)
+
+
+def test_folds_are_told_with_their_values_and_their_standard_deviation(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = [row("simclr", "top1", 0.7, protocol="svm", setting={"of_seeds": [0.68, 0.7, 0.72], "data": "a"})]
+    said = "standard deviation 2.0 points of 68.0, 70.0, 72.0"
+    assert said in Page(write_report(write_run(tmp_path / "run", rows=rows))).text.replace(SPACE, " ")
+    show(results(rows), "simclr")
+    assert f"linear SVM: {said}." in capsys.readouterr().out.replace(SPACE, " ")
+
+
+@pytest.mark.parametrize(("best", "end"), [("10", True), ("1", False), ("0.1", True)])
+@pytest.mark.parametrize("converged", [True, False])
+def test_the_end_of_the_grid_and_a_fit_that_did_not_converge_are_told(
+    best: str, end: bool, converged: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    curve = {l2: 0.5 + 0.1 * (l2 == best) for l2 in ("10", "1", "0.1")}
+    chosen = {"stage": "stage2", "l2": float(best), "l2_curve": curve}
+    rows = [row("simclr", "top1", 0.7, chosen=chosen, setting={"converged": converged, "data": "a"})]
+    show(results(rows), "simclr")
+    page = Page(write_report(write_run(tmp_path / "run", rows=rows))).text
+    for told in (page, capsys.readouterr().out):
+        assert (f"stage2, L2 {best} (end of the grid)" in told) == end
+        assert f"stage2, L2 {best}" in told
+        sentence = "Broken off before the fit reached its minimum, so read with care: linear probe of simclr."
+        assert (sentence in told) == (not converged)

@@ -8,7 +8,7 @@ import pytest
 
 from nolabel import runs
 from nolabel.report.records import Record, Row
-from nolabel.report.transfer import board, called, leaks, lines, ranks, summary, transfer
+from nolabel.report.transfer import board, called, leaks, lines, ranks, summary, transfer, unfinished
 
 RANDOM = "random:resnet10"
 
@@ -172,6 +172,38 @@ def test_known_test_images_are_told_by_set_and_clean_sets_together(tmp_path: Pat
         "No test image of b is identical, or nearly so, to one of the pretraining images.",
         "No test image of a is identical, or nearly so, to one of the training images.",
     ]
+
+
+def test_a_clean_set_is_told_of_the_encoder_that_it_is_clean_for(tmp_path: Path) -> None:
+    def leak(subject: str, metric: str, share: float) -> dict[str, Any]:
+        setting = {"data": "a.zip", "sentence": "2 of 10 are known."}
+        return {
+            "subject": subject,
+            "protocol": "leakage",
+            "metric": metric,
+            "value": share,
+            "setting": setting,
+        }
+
+    rows = [leak("simclr", "in_training", 0), leak("simclr", "in_pretraining", 0.2),
+            leak("rotation", "in_training", 0), leak("rotation", "in_pretraining", 0)]  # fmt: skip
+    assert leaks(write(tmp_path, rows)) == [
+        "a, simclr: 2 of 10 are known.",
+        "No test image of a is identical, or nearly so, to one of the training images.",
+        "No test image of a is identical, or nearly so, to one of the pretraining images of rotation.",
+    ]
+
+
+def test_fits_that_did_not_converge_are_told_by_set(tmp_path: Path) -> None:
+    broken = value("simclr", "dtd", 0.5)
+    broken["setting"]["converged"] = False
+    fine = value("simclr", "pets", 0.5)
+    fine["setting"]["converged"] = True
+    pairs = [difference("simclr", RANDOM, data, 0.1, 0.01) for data in ("dtd", "pets")]
+    rows = [broken, fine, value(RANDOM, "dtd", 0.4), value(RANDOM, "pets", 0.4), *pairs]
+    (told,) = unfinished(write(tmp_path, rows))
+    assert told == "Broken off before the fit reached its minimum, so read with care: simclr on dtd."
+    assert told in str(transfer(Record(tmp_path, {}, [], (), ())))
 
 
 def test_ranks_are_shared_by_equals_and_values_weigh_by_logits() -> None:

@@ -34,7 +34,7 @@ def test_questions_have_wilson_s_interval_for_the_images(
     def read(method: object, store: object, part: list[int], *_: object) -> tuple[np.ndarray, ...]:
         return (np.zeros((4 * len(part), 2)),) * 3
 
-    monkeypatch.setattr(heads, "load_method", lambda _: object.__new__(heads.SimCLR))
+    monkeypatch.setattr(heads, "trained", lambda _: None)
     monkeypatch.setattr(heads, "_read", read)
     monkeypatch.setattr(heads, "_accuracy", lambda *_, seed: 0.75)
     found = heads.answers(Path("run"), ImageStore.open(small_images, size=16), 0)

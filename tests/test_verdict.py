@@ -13,9 +13,10 @@ from nolabel.cli.evaluate import show
 from nolabel.data.store import ImageStore
 from nolabel.encoders.base import build
 from nolabel.evaluation._repeats import differences
+from nolabel.evaluation._written import write_results
 from nolabel.evaluation.base import Result
 from nolabel.evaluation.few_labels import FewLabels, FewLabelsOptions
-from nolabel.evaluation.run import evaluate_encoder, write_results
+from nolabel.evaluation.run import evaluate_encoder
 from nolabel.evaluation.statistics import uneven
 from nolabel.report.page import write_report
 from nolabel.report.records import Row, read_record
@@ -146,3 +147,17 @@ def test_one_draw_of_labels_is_told() -> None:
     tuned = row("simclr", "top1", 0.6, "finetune@20%", drawn=drawn["finetune@20%"])
     assert "It rests on one draw of labels, whose noise is in no interval." in said([tuned])
     assert "one draw" not in said([row("simclr", "top1", 0.6)])
+
+
+@pytest.mark.parametrize(("share", "where"), [(1.0, "On test images"), (0.4, "On held-out images")])
+def test_leaks_are_in_the_verdict_on_a_run(share: float, where: str) -> None:
+    rows = [row("simclr", "top1", 0.6)]
+    sentence = "Some of the 1,000 test images are also among the pretraining images."
+    leak = Row("simclr", "leakage", "in_pretraining", share, n=1000, setting={"sentence": sentence})
+    none = Row(
+        "simclr", "leakage", "in_training", 0.0, n=1000, setting={"sentence": "No test image is known."}
+    )
+    text = said([*rows, leak, none])
+    assert where in text
+    assert text.endswith(sentence)
+    assert "No test image is known." not in text

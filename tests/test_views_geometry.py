@@ -28,6 +28,15 @@ def noise_images(sizes: list[tuple[int, int]], seed: int = 0) -> list[torch.Tens
     return [torch.randint(0, 256, (3, h, w), dtype=torch.uint8, generator=g) for h, w in sizes]
 
 
+@pytest.mark.parametrize("device", ["cpu", "meta"])
+def test_a_batch_lies_where_its_images_lie_and_a_stack_is_read_as_a_list(device: str) -> None:
+    images = torch.stack(noise_images([(5, 7)] * 3)).to(device)
+    stack, one_by_one = ImageBatch.of(images), ImageBatch.of(list(images))
+    for field, other in zip(stack, one_by_one, strict=True):
+        assert field.device.type == other.device.type == device
+        assert device == "meta" or field.equal(other)
+
+
 @pytest.mark.parametrize("size", [1, 7, 32, 150, (5, 40), (64, 24)])
 def test_crop_resize_is_torchvisions_resized_crop_and_flip(size: int | tuple[int, int], form: None) -> None:
     images = noise_images(SIZES * 2)

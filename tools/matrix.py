@@ -75,7 +75,8 @@ def page(answers: dict[tuple[str, str, int], str | None]) -> str:
         "# Which method trains which encoder, at which size\n\n"
         "Written by `python tools/matrix.py`, which takes training steps of every combination on two images, at the "
         "sides of the views that a run begins and ends with: yes, or refused with the reason below. Tiles and patches "
-        "are each method's defaults at that size. `tests/test_matrix.py` holds the page true.\n"
+        "are each method's defaults at that size. `tests/test_matrix.py` tries every method on every encoder again, at "
+        "one of the sizes, and some at the others.\n"
     ]
     for size in SIZES:
         lines = [

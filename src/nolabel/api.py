@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from nolabel.data.store import ImageStore
-from nolabel.encoders._io import image_size
 from nolabel.encoders._io import load_encoder as load_encoder
 from nolabel.encoders.base import Encoder
 from nolabel.errors import NolabelError
-from nolabel.runs import Run, opened_at
+from nolabel.runs import Run
 from nolabel.training.asked import plain_values
 from nolabel.training.begin import Request, go_on, settle, start
 from nolabel.training.launch import check_devices, is_first, launch
@@ -130,7 +129,7 @@ def evaluate(
     seed: int = 0,
     workers: int = 0,
 ) -> list["Result"]:
-    """Measure an encoder beside baselines; rows go to `evaluation.jsonl` where `encoder` is a run folder.
+    """Measure an encoder beside baselines; rows go to `evaluation.jsonl` of a run folder, protocol by protocol.
 
     Args:
         encoder: a run folder, an encoder file, or an encoder.
@@ -141,28 +140,24 @@ def evaluate(
     """
     from nolabel.evaluation import baselines as known
     from nolabel.evaluation import run
+    from nolabel.evaluation._written import write_results
 
     subject = encoder if isinstance(encoder, Encoder) else Path(encoder)
-    store = (
-        data
-        if isinstance(data, ImageStore)
-        else ImageStore.open(data, size=_side(subject, data, size), labels=labels, workers=workers)
-    )
-    results = run.evaluate_encoder(
+    baselines = known.DEFAULT if baselines is None else baselines
+
+    def keep(measure: "Protocol", results: "list[Result]") -> None:
+        if isinstance(subject, Path) and subject.is_dir():
+            write_results(subject, results, measure)
+
+    if not isinstance(data, ImageStore):
+        side = run.side_of(subject, data, size, baselines)
+        data = ImageStore.open(data, size=side, labels=labels, workers=workers)
+    return run.evaluate_encoder(
         subject,
-        store,
+        data,
         protocols=run.PROTOCOLS if protocols is None else protocols,
-        baselines=known.DEFAULT if baselines is None else baselines,
+        baselines=baselines,
         size=size,
         seed=seed,
+        keep=keep,
     )
-    if isinstance(subject, Path) and subject.is_dir():
-        run.write_results(subject, results)
-    return results
-
-
-def _side(subject: Path | Encoder, data: str | Path, size: int | None) -> int:
-    """Side in pixels at which `data` is stored for the evaluation of `subject`."""
-    if isinstance(subject, Encoder):
-        return size or subject.size
-    return opened_at(subject, data) or size or image_size(subject, load_encoder(subject))

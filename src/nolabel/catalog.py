@@ -124,8 +124,10 @@ def load(kind: str, name: str, contract: type) -> type:
 def checked(options: T) -> T:
     """`options`, a dataclass whose fields hold what their types allow; the command line checks its words likewise.
 
+    A field whose name ends in `_p` is a probability; a default outside 0 to 1 stands for a choice of the program.
+
     Raises:
-        UsageError: a word that is none of a field's `Literal`, or a value of another type.
+        UsageError: a word that is none of a field's `Literal`, a value of another type, a probability outside 0 to 1.
     """
     hints = get_type_hints(type(options))
     for field in fields(cast(Any, options)):
@@ -136,6 +138,8 @@ def checked(options: T) -> T:
                 raise UsageError(unknown(f"value of {field.name}", str(value), words))
             kind = hint.__name__ if isinstance(hint, type) else str(hint)
             raise UsageError(f"The option {field.name} is {value!r}: give a value of type {kind}.")
+        if hint is float and field.name.endswith("_p") and value != field.default and not 0 <= value <= 1:
+            raise UsageError(f"The option {field.name} is {value!r}: give a probability, 0 to 1.")
     return options
 
 

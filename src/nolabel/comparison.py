@@ -9,6 +9,7 @@ from typing import Any
 
 from nolabel import api, catalog
 from nolabel.data.store import ImageStore
+from nolabel.encoders.base import check_name
 from nolabel.errors import UsageError
 from nolabel.evaluation import baselines as known
 from nolabel.evaluation._features import VALUES
@@ -19,8 +20,9 @@ from nolabel.methods.base import Method
 from nolabel.report.comparison import compared
 from nolabel.report.page import write_comparison, write_report
 from nolabel.report.records import read_record
-from nolabel.runs import make_folder, status_of, write_atomically
+from nolabel.runs import DESCRIPTION, make_folder, status_of, write_atomically
 from nolabel.training.begin import open_images
+from nolabel.training.budget import Budget
 from nolabel.training.ensure import ensure
 
 SETTINGS = "compare.json"
@@ -47,13 +49,13 @@ def _no_bar(text: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def compare(
-    data: str, *, minutes: float = 10.0, methods: Sequence[str] | None = None,
+    data: str | Path, *, minutes: float = 10.0, methods: Sequence[str] | None = None,
     protocols: Sequence[str | Protocol] = ("linear", "knn"), baselines: Sequence[str] = known.DEFAULT,
     encoder: str = "resnet10", size: int | None = None, values: int = VALUES, labels: Path | None = None,
     seed: int = 0, out: str | Path | None = None,
     pretrain: Callable[..., Any] = api.pretrain, say: Callable[[str], object] = lambda text: None,
     counting: Callable[[str], AbstractContextManager[Callable[[int, int], None]]] = _no_bar,
-    illustrate: Callable[[Path, ImageStore], object] = lambda folder, images: None,
+    illustrate: Callable[[Sequence[Path], ImageStore], object] = lambda folders, images: None,
 ) -> Comparison:  # fmt: skip
     """Pretrain several methods for equal minutes on labelled images, measure them, and say which to take.
 
@@ -68,21 +70,23 @@ def compare(
         out: folder of the comparison; None: `runs/compare-NAME`.
         pretrain: called as `nolabel.pretrain` for each method.
         say: told in a line what is done. counting: of a text, a context whose calls with (done, in all) move a bar.
-        illustrate: called with the first run's folder and the images before the report is written.
+        illustrate: called with the runs' folders and the images before the reports are written.
 
     Raises:
-        UsageError: an unknown method or protocol, a folder with another comparison, or no method can train the encoder.
+        UsageError: an unknown name, no minutes, a folder with another comparison or in use, or no method can train the
+            encoder.
         DataError: labels that allow no evaluation.
     """
-    names = _checked(methods or catalog.names("methods"), protocols, baselines)
+    names = _checked(methods or catalog.names("methods"), protocols, baselines, encoder, minutes)
     folder = Path(out) if out else Path("runs") / f"compare-{Path(data).stem}"
     images = hold_out(open_images(data, size, labels)[0], seed)
-    settings = {"data": data, "minutes": minutes, "encoder": encoder, "size": size, "seed": seed}
-    _same_settings(folder, settings | {"labels": None if labels is None else str(labels)})
+    shown = _enough_for(baselines, images, data, labels, seed)
+    settings = {"data": str(data), "minutes": minutes, "encoder": encoder, "size": size, "seed": seed}
     places = {name: folder / catalog.short_name(name) for name in names}
-    say(_plan(places, minutes, images))
-    left_out = _train(places, images, pretrain, say, encoder=encoder, seed=seed, length={"minutes": minutes},
-                      size=size, labels=labels)  # fmt: skip
+    with _settings_kept(folder, settings | {"labels": None if labels is None else str(labels)}):
+        say(_plan(places, minutes, images))
+        left_out = _train(places, images, pretrain, say, encoder=encoder, seed=seed, length={"minutes": minutes},
+                          size=size, labels=labels)  # fmt: skip
     runs = [place for name, place in places.items() if name not in left_out]
     if not runs:
         raise UsageError("No method can train this encoder at this size: choose another --size or --encoder.")
@@ -90,10 +94,10 @@ def compare(
         # Random weights start as each method does; what does not hang on the encoder is measured once.
         own = tuple(one for one in baselines if one in known.OF_ITS_ARCHITECTURE or place is runs[0])
         with counting(f"Measuring {place.name}") as bar:
-            _measured(place, images, bar, protocols=protocols, baselines=own, values=values, seed=seed)
-    pair_up(runs, images, seed)
-    liken(runs, images, seed)
-    illustrate(runs[0], images)
+            _measured(place, shown, bar, protocols=protocols, baselines=own, values=values, seed=seed)
+    pair_up(runs, shown, seed)
+    liken(runs, shown, seed)
+    illustrate(runs, images)
     for place in runs:
         write_report(place)
     page = write_comparison(runs, folder / "report.html")
@@ -102,9 +106,13 @@ def compare(
 
 
 def _checked(
-    methods: Sequence[str], protocols: Sequence[str | Protocol], baselines: Sequence[str]
+    methods: Sequence[str],
+    protocols: Sequence[str | Protocol],
+    baselines: Sequence[str],
+    encoder: str,
+    minutes: float,
 ) -> list[str]:
-    """The methods' names as the catalogue has them; UsageError unless they, protocols and baselines are there."""
+    """The methods' names as the catalogue has them; UsageError unless all that is named is there, and minutes are."""
     names = list(dict.fromkeys(name if "." in name else name.replace("-", "_") for name in methods))
     called: dict[str, str] = {}
     for name in names:
@@ -119,7 +127,19 @@ def _checked(
             catalog.load("evaluation", protocol, Protocol)
     for baseline in baselines:
         known.check(baseline)
+    check_name(encoder)
+    Budget(minutes=minutes)
     return names
+
+
+def _enough_for(
+    baselines: Sequence[str], images: ImageStore, data: str | Path, labels: Path | None, seed: int
+) -> ImageStore:
+    """The images to measure on: those of the runs, or as large as the baselines need them."""
+    side = known.least_side(baselines)
+    if side <= images.opened_at:
+        return images
+    return hold_out(ImageStore.open(data, size=side, labels=labels), seed)
 
 
 def _plan(places: Mapping[str, Path], minutes: float, images: ImageStore) -> str:
@@ -149,8 +169,8 @@ def _train(
             if not ensure(pretrain, place, name, images, **settings):
                 say("trained already")
         except UsageError as error:
-            if status_of(place) is not None:
-                raise
+            if place.is_file() or (place.is_dir() and any(place.iterdir())):
+                raise  # it is of the folder or of the run in it, not of the method
             left_out[name] = str(error)
             say(f"Left out: {error}")
     return left_out
@@ -160,8 +180,13 @@ def _measured(place: Path, store: ImageStore, bar: Callable[[int, int], None], *
     measure(place, store, progress=lambda what, done, total: bar(done, total), **asked)
 
 
-def _same_settings(folder: Path, settings: Mapping[str, object]) -> None:
-    """Keep the settings of a new comparison; raise UsageError where `folder` holds one with others."""
+@contextmanager
+def _settings_kept(folder: Path, settings: Mapping[str, object]) -> Iterator[None]:
+    """Keep the settings of a new comparison in `folder` as long as a run of it is there.
+
+    Raises:
+        UsageError: `folder` holds a comparison with other settings, or something else.
+    """
     path = folder / SETTINGS
     if path.is_file():
         held = {"labels": None} | json.loads(path.read_text(encoding="utf-8"))
@@ -169,8 +194,13 @@ def _same_settings(folder: Path, settings: Mapping[str, object]) -> None:
             raise UsageError(
                 f"{folder} holds a comparison with other settings ({held}): choose another --out."
             )
-        return
-    make_folder(folder)
-    if any(folder.iterdir()):
-        raise UsageError(f"{folder} is not empty: choose another --out.")
-    write_atomically(path, json.dumps(settings, indent=2) + "\n")
+    else:
+        make_folder(folder)
+        if any(folder.iterdir()):
+            raise UsageError(f"{folder} is not empty: choose another --out.")
+        write_atomically(path, json.dumps(settings, indent=2) + "\n")
+    try:
+        yield
+    finally:
+        if not any(folder.glob(f"*/{DESCRIPTION}")):
+            path.unlink(missing_ok=True)

@@ -46,6 +46,8 @@ COMMANDS: dict[str, tuple[Group, str]] = {
     "cache": (_LOOK, "See or clear the decoded images that are kept between runs."),
 }
 
+GO_ON = ("compare", "study", "reproduce", "transfer")
+"""commands that leave alone what is there already, so that they are given again after an interruption"""
 _OPTION_BY_EQUALS = re.compile(r"([A-Za-z][\w-]*)=(.*)")
 
 
@@ -71,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except NolabelError as error:
         return _say(str(error), error.exit_code)
     except KeyboardInterrupt as error:
-        return _say(str(error) or "Interrupted.", 130)
+        return _say(f"{str(error) or 'Interrupted.'} {_going_on(tokens, error)}", 130)
     except BrokenPipeError:  # the reader (head, less) has gone: leave quietly, as other programs do
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
@@ -111,6 +113,13 @@ def app() -> App:
 def _say(message: str, exit_code: int) -> int:
     print(f"nolabel: {' '.join(message.split())}", file=sys.stderr)
     return exit_code
+
+
+def _going_on(tokens: Sequence[str], error: KeyboardInterrupt) -> str:
+    """How the command that was interrupted goes on; nothing where it does not, or nothing is there yet."""
+    if tokens[:1] == ["pretrain"] and str(error):
+        return "Go on with the run's folder as --out, and --resume."
+    return "The same command goes on." if tokens[0] in GO_ON else ""
 
 
 def _note(message: Warning | str, category: type[Warning], filename: str, *_: object) -> None:

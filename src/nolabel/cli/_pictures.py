@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from nolabel.cli._vectors import vectors
@@ -25,6 +26,12 @@ ROWS = 5
 MATCHES = 4
 MOST_COLUMNS = 4
 PANEL_ROWS = 3
+ROUNDING = 1e-3
+"""how far rounding may carry values beyond [0, 1]"""
+STRETCHED = (
+    "The network is given values that no screen shows, such as negative ones: here each view is stretched, so that its "
+    "smallest value is black and its largest white."
+)
 MOST_SEARCHED = 10_000
 """training images that are searched in"""
 
@@ -65,18 +72,31 @@ def draw_untrained(folder: Path, images: ImageStore) -> None:
 
 
 def view_sheet(method: Method, images: ImageBatch, seed: int) -> pictures.ViewSheet | None:
-    """Each image beside what the network sees of it late in training; None where that is no picture.
+    """Each image beside what the encoder is given of it late in training; None where that is no picture.
 
-    Views of one image are adjacent rows of the first image tensor that the method makes.
+    Views smaller than an image are enlarged without smoothing; where values lie outside [0, 1], each view is stretched
+    over it.
     """
     drawn = method.draw(images.size, generator(seed, "pictures", "drawn"), 0.999)
-    seen = next((v for v in method.views(images, drawn).values() if v.ndim == 4 and v.shape[1] == 3), None)
+    seen = method.given(method.views(images, drawn))
     if seen is None or len(seen) % images.size:
         return None
-    of_each = seen.unflatten(0, (images.size, -1))[:, :MOST_COLUMNS]
-    whole = plain.whole(images, seen.shape[-1])
+    every = seen.unflatten(0, (images.size, -1))
+    of_each = every[:, :MOST_COLUMNS]
+    told = []
+    if every.shape[1] > MOST_COLUMNS:
+        told.append(f"Of the {every.shape[1]} views of an image the first {MOST_COLUMNS} are shown.")
+    if of_each.amin() < -ROUNDING or of_each.amax() > 1 + ROUNDING:
+        of_each = _stretched(of_each)
+        told.append(STRETCHED)
+    side = max(method.data.size, seen.shape[-1])
+    large = F.interpolate(of_each.flatten(0, 1), size=(side, side), mode="nearest-exact")
+    if side > seen.shape[-1]:
+        told.append(f"The views have {seen.shape[-1]} px a side and are enlarged here.")
+    whole = plain.whole(images, side)
+    shown = torch.cat([whole[:, None], large.unflatten(0, of_each.shape[:2])], 1)
     columns = ("image", *(f"view {v + 1}" for v in range(of_each.shape[1])))
-    return pictures.ViewSheet(_bytes(torch.cat([whole[:, None], of_each], 1)), columns, "")
+    return pictures.ViewSheet(_bytes(shown), columns, " ".join(told))
 
 
 def panel(method: Method, images: ImageBatch, seed: int) -> pictures.Panel:
@@ -127,6 +147,12 @@ def _names(store: ImageStore, indices: Tensor) -> list[str]:
 
 def _unit(rows: np.ndarray) -> np.ndarray:
     return rows / np.maximum(np.linalg.norm(rows, axis=1, keepdims=True), 1e-12)
+
+
+def _stretched(views: Tensor) -> Tensor:
+    """Views (R, C, 3, H, W), each from its smallest value at 0 to its largest at 1; 1/2 where it has but one."""
+    low, high = views.amin((2, 3, 4), keepdim=True), views.amax((2, 3, 4), keepdim=True)
+    return 0.5 + (views - (low + high) / 2) / (high - low).clamp_min(ROUNDING)
 
 
 def _bytes(images: Tensor) -> np.ndarray:

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 
 from nolabel.data.store import ImageStore
+from nolabel.encoders._io import device_of_choice
 from nolabel.encoders.base import Encoder
 from nolabel.errors import UsageError
 from nolabel.evaluation.base import not_finite
@@ -13,13 +14,6 @@ from nolabel.evaluation.run import check_channels
 from nolabel.views import plain
 
 BATCH = 128
-
-
-def device_of_choice() -> torch.device:
-    """A GPU where there is one, else the processor."""
-    if torch.cuda.is_available():
-        return torch.device("cuda")
-    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
 @torch.inference_mode()

@@ -3,6 +3,7 @@
 import csv
 import io
 import itertools
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -101,10 +102,10 @@ def _trained(run: Path, temperature: float | None) -> Colorization:
             f"The run in {run} trained another method than colorization: give a run of "
             "`nolabel pretrain colorization`."
         )
-    if temperature is not None and method.space == "yuv":
+    if temperature is not None and not method.bins:
         raise UsageError(f"The run in {run} gives one colour a place by regression: leave --temperature out.")
-    if temperature is not None and temperature < 0:
-        raise UsageError(f"--temperature {temperature:g} must not be below 0.")
+    if temperature is not None and not 0 <= temperature < math.inf:
+        raise UsageError(f"--temperature {temperature:g} is no temperature: give a number of 0 or more.")
     return method
 
 

@@ -6,8 +6,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from nolabel import catalog, comparison
-from nolabel.cli import _pictures, _screen
-from nolabel.cli._pretrain import train
+from nolabel.cli import _screen
+from nolabel.cli._pretrain import illustrate, train
 from nolabel.cli._protocol_options import Set, with_options
 from nolabel.cli._shared import Shared
 from nolabel.cli.evaluate import LISTED, VALUES_HELP
@@ -41,7 +41,7 @@ def compare(
         encoder=encoder, size=size, values=values, labels=labels, seed=seed, out=out,
         say=_screen.line, counting=_screen.counting,
         pretrain=lambda method, data, **settings: train(method, data, None, Shared(**settings)),
-        illustrate=_pictures.draw_untrained,
+        illustrate=illustrate,
     )  # fmt: skip
     _screen.line(f"\n{found.title}. {' '.join(found.sentences)}")
     _screen.line(f"\nLook at {found.report}: open it in a browser.")

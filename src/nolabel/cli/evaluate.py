@@ -10,26 +10,28 @@ from nolabel.cli import _screen
 from nolabel.cli._method_options import comma_separated
 from nolabel.cli._protocol_options import Set, with_options
 from nolabel.data.store import ImageStore
-from nolabel.encoders._io import image_size, load_encoder
 from nolabel.evaluation import baselines as known
 from nolabel.evaluation._features import MOST_VALUES, VALUES
 from nolabel.evaluation._grey import greyed
+from nolabel.evaluation._written import write_results
 from nolabel.evaluation.base import Protocol, Result
-from nolabel.evaluation.run import PROTOCOLS, evaluate_encoder, subject_of, write_results
-from nolabel.report._text import in_words, listed, number, p_value, signed
-from nolabel.report.accuracy import CHOICES
+from nolabel.evaluation.run import PROTOCOLS, evaluate_encoder, side_of, subject_of
+from nolabel.report._text import count, listed, p_value, signed
+from nolabel.report.accuracy import CHOICES, chosen_in_words
 from nolabel.report.page import write_report
 from nolabel.report.records import (
     DIFFERENCE,
     LABEL_FREE,
     Row,
+    images_in_words,
     leaks,
     measure_in_words,
     protocol_in_words,
     subject_in_words,
+    unconverged,
 )
 from nolabel.report.verdict import ABSENT, judge
-from nolabel.runs import DESCRIPTION, opened_at
+from nolabel.runs import DESCRIPTION
 
 LISTED = Parameter(
     converter=comma_separated, n_tokens=1, negative=(), show_default=lambda value: ",".join(map(str, value))
@@ -75,7 +77,7 @@ def evaluate(
         A folder, .zip or .tar of images, a list of paths, or a data set's name.
     """
     measured = with_options(protocols, options)
-    side = opened_at(encoder, data) or size or image_size(encoder, load_encoder(encoder))
+    side = side_of(encoder, data, size, baselines)
     with _screen.counting("Reading images") as progress:
         store = ImageStore.open(data, size=side, labels=labels, workers=workers, progress=progress)
     _screen.line(store.describe())
@@ -95,7 +97,8 @@ def measure(
     values: int = VALUES,
     seed: int = 0,
 ) -> None:
-    """Evaluate, show the results, and add them to the run where `encoder` is one."""
+    """Evaluate, show the results, and add them to the run where `encoder` is one, each protocol's once it is done."""
+    is_run = (encoder / DESCRIPTION).is_file()
     with _screen.counting("Measuring") as bar:
         results = evaluate_encoder(
             encoder,
@@ -106,9 +109,8 @@ def measure(
             values=values,
             seed=seed,
             progress=lambda what, done, total: bar(done, total),
+            keep=lambda one, found: write_results(encoder, found, one) if is_run else None,
         )
-    if (encoder / DESCRIPTION).is_file():
-        write_results(encoder, results)
     show(results, subject_of(encoder))
 
 
@@ -136,8 +138,12 @@ def show(results: Sequence[Result], subject: str) -> None:
         _show(headings, [_difference(row) for row in paired], (name,))
     for protocol in dict.fromkeys(row.protocol for row in rows if row.is_measure):
         _show_measures([row for row in rows if row.protocol == protocol and row.is_measure])
-    diagnostics = [(row.metric, number(row.value)) for row in rows if row.protocol == LABEL_FREE]
-    _show(("diagnostic", "value"), diagnostics, ("value",))
+    diagnostics = [
+        (measure_in_words(row.metric, row.against), row.in_words, row.ends, count(row.n))
+        for row in rows
+        if row.protocol == LABEL_FREE
+    ]
+    _show(("diagnostic", "value", "95 % interval", "images"), diagnostics, ("value", "images"))
     for said in dict.fromkeys(
         str(row.setting["verdict"]) for row in rows if row.setting.get("verdict") and shares
     ):
@@ -145,9 +151,12 @@ def show(results: Sequence[Result], subject: str) -> None:
     kept = dict.fromkeys(subject_in_words(row.subject) for row in rows if row.setting.get("from_cache"))
     if kept:
         _screen.line(f"From the cache, measured on these images before: {listed(kept)}.")
-    for sentence in leaks(rows):
+    for sentence in unconverged(rows):
         _screen.line(sentence)
     verdict = judge(rows, subject)
+    for sentence in leaks(rows):
+        if sentence not in verdict.sentences:
+            _screen.line(sentence)
     _screen.line(f"{verdict.title}. {' '.join(verdict.sentences)}")
 
 
@@ -163,26 +172,30 @@ def _show_measures(rows: Sequence[Row]) -> None:
     lines = []
     for subject in dict.fromkeys(row.subject for row in rows):
         own = {(row.metric, row.against): row for row in rows if row.subject == subject}
-        cells = (f"{own[m].in_words} ({own[m].ends})" if m in own else "" for m in metrics)
-        lines.append((subject_in_words(subject), *cells, f"{max(row.n for row in own.values()):,}"))
+        cells = (_with_ends(own[m]) if m in own else "" for m in metrics)
+        lines.append((subject_in_words(subject), *cells, images_in_words(list(own.values()))))
     names = [measure_in_words(*metric) for metric in metrics]
     _show((protocol_in_words(rows[0].protocol), *names, "images"), lines, (*names, "images"))
 
 
 def _accuracies(rows: Sequence[Row], protocol: str, subject: str, metrics: Sequence[str]) -> tuple[str, ...]:
     own = {row.metric: row for row in rows if (row.protocol, row.subject) == (protocol, subject)}
-    values = (f"{own[m].in_words} ({own[m].ends})" if m in own else "" for m in metrics)
+    values = (_with_ends(own[m]) if m in own else "" for m in metrics)
     count = f"{next(iter(own.values())).n:,}"
     return (protocol_in_words(protocol), subject_in_words(subject), *values, count)
 
 
+def _with_ends(row: Row) -> str:
+    return f"{row.in_words} ({row.ends})" if row.ends else row.in_words
+
+
 def _choice(row: Row) -> str:
     """What was chosen on training images, and which images are which: one line."""
-    told = {name: row.chosen[key] for key, name in CHOSEN.items() if row.chosen.get(key) is not None}
-    chosen = ", ".join(f"{name} {in_words(value)}".strip() for name, value in told.items())
     absent = row.setting.get(ABSENT)
     without = f"no test image of {listed(absent)}, left out of balanced" if absent else None
-    told = "; ".join(filter(None, (chosen, row.setting.get("split"), without)))
+    told = "; ".join(
+        filter(None, (chosen_in_words(row, CHOSEN), row.setting.get("split"), without, row.spread))
+    )
     return f"{protocol_in_words(row.protocol)}: {told}."
 
 

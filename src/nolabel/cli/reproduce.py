@@ -67,8 +67,8 @@ def _carry_out(
     """Train and evaluate what is not there yet in `folder`, and write its report."""
     from nolabel import api
     from nolabel.evaluation._split import check_labels
+    from nolabel.evaluation.run import unmeasured
     from nolabel.report.page import write_report
-    from nolabel.runs import EVALUATION, read_rows
     from nolabel.training.ensure import ensure
 
     check_labels(data, found.size, labels, seed)
@@ -76,27 +76,29 @@ def _carry_out(
                  size=found.size, options=found.options, recipe=found.recipe, labels=labels)  # fmt: skip
     if not new:
         _screen.line(f"{folder} is trained already.")
-    if not read_rows(folder / EVALUATION):
-        api.evaluate(folder, data, protocols=found.protocols, baselines=("random",), labels=labels, seed=seed)
+    if todo := unmeasured(folder, found.protocols):
+        api.evaluate(folder, data, protocols=todo, baselines=("random",), labels=labels, seed=seed)
     _screen.line(f"The report is {write_report(folder)}.")
 
 
 def _measured(folder: Path) -> None:
-    from nolabel.report.records import read_table
+    from nolabel.report.records import leaks, read_table
     from nolabel.runs import EVALUATION, read_description
 
-    about = read_description(folder)
+    about, found = read_description(folder), read_table(folder / EVALUATION)
     rows = [
         (
             row.subject, about["encoder"], Path(about["data"]["source"]).name, row.protocol, row.metric,
             f"{100 * row.value:.1f}", row.ends,
         )
-        for row in read_table(folder / EVALUATION)
+        for row in found
         if row.is_share
     ]  # fmt: skip
     _screen.line("\nMeasured here")
     headings = ("features", "encoder", "data set", "protocol", "metric", "value", "95 % interval")
     _screen.table(headings, rows, right=("value",))
+    for sentence in leaks(found):
+        _screen.line(sentence)
 
 
 def _published(found: recipes.Reproduction) -> None:

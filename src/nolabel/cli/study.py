@@ -8,15 +8,14 @@ from cyclopts import Parameter
 
 from nolabel.cli import _screen
 from nolabel.cli.evaluate import LISTED
-from nolabel.data.store import ImageStore
-from nolabel.evaluation._split import check_labels
+from nolabel.evaluation._split import hold_out
 from nolabel.report._text import count
 from nolabel.report.records import Row
-from nolabel.runs import training_size, write_atomically
+from nolabel.runs import write_atomically
 from nolabel.studies import heads, run, seeds
 from nolabel.studies.composition import OPERATIONS
 from nolabel.studies.picture import heat_map
-from nolabel.training.begin import LARGEST_DEFAULT_SIZE
+from nolabel.training.begin import open_images
 
 
 def study(
@@ -53,10 +52,10 @@ def study(
         Labelled images: a folder, .zip or .tar, or a data set's name.
     """
     folder = out or Path("runs") / f"study-{name}-{Path(data).stem}"
-    check_labels(data, LARGEST_DEFAULT_SIZE, labels, seed)
+    images = hold_out(open_images(data, None, labels)[0], seed)
     settings = {"minutes": minutes, "encoder": encoder, "labels": labels, "seed": seed}
     if name == "augmentations":
-        found = run.carry_out(run.augmentations(), data, folder, say=_screen.line, **settings)
+        found = run.carry_out(run.augmentations(), images, folder, say=_screen.line, **settings)
         shares = {place: row.value for place, row in found.items()}
         picture = heat_map(shares, OPERATIONS, f"Linear probe, top-1 in %, {minutes:g} min a run")
         write_atomically(folder / "augmentations.svg", picture)
@@ -64,12 +63,11 @@ def study(
         return
     if name == "seeds":
         _show_seeds(
-            seeds.carry_out(counts, forms, data, folder, say=_screen.line, **settings), folder, minutes
+            seeds.carry_out(counts, forms, images, folder, say=_screen.line, **settings), folder, minutes
         )
         return
-    found = run.carry_out(run.heads(), data, folder, say=_screen.line, **settings)
-    store = ImageStore.open(data, size=training_size(folder / "head-mlp2") or 32, labels=labels)
-    _show_heads({head: heads.answers(folder / f"head-{head}", store, seed) for head in run.HEADS}, found)
+    found = run.carry_out(run.heads(), images, folder, say=_screen.line, **settings)
+    _show_heads({head: heads.answers(folder / f"head-{head}", images, seed) for head in run.HEADS}, found)
 
 
 def _show_heads(read: Mapping[str, dict[str, list[Row]]], found: Mapping[tuple[str, str], Row]) -> None:

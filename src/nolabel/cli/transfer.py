@@ -12,7 +12,7 @@ from nolabel.data.store import ImageStore
 from nolabel.encoders._io import encoder_digest, image_size, load_encoder
 from nolabel.errors import UsageError
 from nolabel.evaluation.finetune import FinetuneOptions
-from nolabel.evaluation.run import check_channels, subject_of
+from nolabel.evaluation.run import check_channels, evaluation_device, subject_of
 from nolabel.evaluation.targets import Candidate, Wanted, transfer_all
 from nolabel.report import transfer as table
 from nolabel.report._text import count, number, p_value, percent
@@ -89,7 +89,7 @@ def _candidates(places: Sequence[Path]) -> list[Candidate]:
     """The encoders, each called by its method, or by its path where another is called so."""
     found: list[Candidate] = []
     for place in places:
-        network = load_encoder(place)
+        network = load_encoder(place).to(evaluation_device())
         check_channels(network)
         name = subject_of(place)
         if name in {one.name for one in found}:
@@ -113,7 +113,7 @@ def _show(folder: Path) -> None:
         _screen.table(headings, [_cells(line) for line in found], right=right)
         for sentence in table.summary(found):
             _screen.line(sentence)
-    for sentence in table.leaks(folder):
+    for sentence in (*table.unfinished(folder), *table.leaks(folder)):
         _screen.line(sentence)
 
 

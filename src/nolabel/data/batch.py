@@ -46,12 +46,18 @@ class ImageBatch(NamedTuple):
 
     @staticmethod
     def of(images: list[Tensor] | Tensor) -> "ImageBatch":
-        """A batch of uint8 images, each (3, H, W), of any sizes."""
-        heights = torch.tensor([i.shape[1] for i in images])
-        widths = torch.tensor([i.shape[2] for i in images])
-        pixels = torch.cat([i.permute(1, 2, 0).reshape(-1) for i in images])
-        offsets = (3 * heights * widths).cumsum(0) - 3 * heights * widths
-        return ImageBatch(pixels, offsets, heights, widths, torch.arange(len(heights)))
+        """A batch of uint8 images, each (3, H, W), of any sizes, on the device of the first."""
+        device = images[0].device
+        if isinstance(images, Tensor):
+            pixels = images.permute(0, 2, 3, 1).reshape(-1)
+            sides = torch.tensor(images.shape[2:], device=device).expand(len(images), 2)
+        else:
+            pixels = torch.cat([i.permute(1, 2, 0).reshape(-1) for i in images])
+            sides = torch.tensor([i.shape[1:] for i in images], device=device)
+        heights, widths = sides.T.contiguous()
+        sizes = 3 * heights * widths
+        indices = torch.arange(len(sizes), device=device)
+        return ImageBatch(pixels, sizes.cumsum(0) - sizes, heights, widths, indices)
 
 
 def check_size(size: int) -> None:

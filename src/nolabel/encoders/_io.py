@@ -33,6 +33,13 @@ def image_size(path: Path, encoder: Encoder) -> int:
     return training_size(path) or encoder.size
 
 
+def device_of_choice() -> torch.device:
+    """A GPU where there is one, else the processor."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
 def encoder_digest(encoder: Encoder) -> str:
     """SHA-256 over the names, types, shapes and bytes of the state dict, in hexadecimal."""
     return _digest(encoder.state_dict())

@@ -14,6 +14,8 @@ from nolabel.errors import UsageError
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 SMALLEST = 8
+AMPLE = 224
+"""px at which every network can be built that can be built at all"""
 
 
 class Encoder(nn.Module, ABC):
@@ -113,3 +115,9 @@ def build(name: str, size: int) -> Encoder:
             raise UsageError(f"{name} builds no encoder: define build(name, size) in it, which gives one.")
         return module.build(name, size)
     raise UsageError(catalog.unknown("encoder", name, tuple(examples)))
+
+
+def check_name(name: str) -> None:
+    """Raise UsageError where no file builds an encoder called `name`, whatever the size; no weights are made."""
+    with torch.device("meta"):
+        build(name, AMPLE)

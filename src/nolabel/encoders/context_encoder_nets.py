@@ -191,9 +191,7 @@ def decoder(encoder: Encoder, start: int, side: int, skipped: tuple[int, ...] = 
     if encoder.name == "context_encoder_inpainting":
         widths = tuple(max(64, width >> i) for i in range(max(1, doublings)))
         blocks = [_doubling(a, b) for a, b in itertools.pairwise(widths)]
-        net = Decoder(blocks, nn.ConvTranspose2d(widths[-1], 3, 4, 2, 1), side, skipped)
-        _initialise(net)
-        return net
+        return Decoder(blocks, nn.ConvTranspose2d(widths[-1], 3, 4, 2, 1), side, skipped)
     widths = tuple(max(16, width >> i) for i in range(doublings + 1))
     blocks = [_doubling(a, b, bias=False) for a, b in itertools.pairwise(widths)]
     return Decoder(blocks, nn.Conv2d(widths[-1], 3, 3, padding=1), side, skipped)
@@ -225,6 +223,8 @@ class Painter(nn.Module):
         self.bottleneck = Bottleneck(kind, channels, side, shape, dropout, noise_dim)
         skipped = tuple(channels for channels, _ in reversed(earlier)) if skips else ()
         self.decoder = decoder(encoder, self.bottleneck.side, window.stop - window.start, skipped)
+        if encoder.name == "context_encoder_inpainting":
+            _initialise(self)
 
     def forward(self, maps: list[Tensor], noise: Tensor | None = None) -> Tensor:
         """(B, 3, s, s), of any range."""

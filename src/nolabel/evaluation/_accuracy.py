@@ -1,6 +1,6 @@
 """Accuracies of one protocol's predictions, with their intervals, as results."""
 
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -12,6 +12,17 @@ from nolabel.seeds import derive
 
 MANY_CLASSES = 20
 """from more classes than this, top-5 is reported too"""
+Metric = Literal["top1", "balanced"]
+"""what choices are made by; "balanced": the mean over classes"""
+
+
+def share(correct: Tensor, labels: Tensor, metric: Metric = "top1") -> float:
+    """The share that is right, or its mean over the classes that have images, from hits (n,) and labels (n,)."""
+    if metric == "top1":
+        return float(correct.float().mean())
+    counts = torch.bincount(labels)
+    right = torch.bincount(labels, correct.float(), minlength=len(counts))
+    return float((right / counts)[counts > 0].mean())
 
 
 def results(
@@ -25,8 +36,8 @@ def results(
     """Top-1 and balanced accuracy, and top-5 where classes are many, from scores (n, C) of the test images.
 
     Top-1 and top-5 with Wilson's interval, balanced accuracy with a bootstrap within classes. Of equal scores
-    the class of lower index wins. The setting names classes that have no test image, which `balanced` leaves out, and
-    the sizes of uneven ones.
+    the class of lower index wins; a class of score −∞ is in no top-5. The setting names classes that have no test
+    image, which `balanced` leaves out, and the sizes of uneven ones.
     """
     labels = subject.labels[subject.test].numpy()
     predicted = scores.argmax(1).cpu().numpy()
@@ -34,8 +45,9 @@ def results(
     n = len(labels)
     found = {"top1": wilson(int(correct.sum()), n)}
     if scores.shape[1] > MANY_CLASSES:
-        ranked = scores.cpu().argsort(dim=1, descending=True, stable=True)[:, :5]
-        found["top5"] = wilson(int((ranked == torch.from_numpy(labels)[:, None]).any(1).sum()), n)
+        best, ranked = (part[:, :5] for part in scores.cpu().sort(dim=1, descending=True, stable=True))
+        hits = (ranked == torch.from_numpy(labels)[:, None]) & (best > -torch.inf)
+        found["top5"] = wilson(int(hits.any(1).sum()), n)
     balanced_seed = derive(seed, "evaluate", protocol, "bootstrap")
     found["balanced"] = bootstrap_balanced(correct, labels, balanced_seed)
     names = subject.class_names

@@ -85,6 +85,8 @@ class Probe:
     validation: float | None
     """accuracy on the labels held out in turn; None: too few to hold any out"""
     scores: Tensor
+    converged: bool
+    """whether the fit to all the labels ended at its minimum"""
 
     def chosen(self) -> dict[str, Any]:
         """For `Result.chosen`."""
@@ -115,8 +117,8 @@ def probes(subject: Features, order: Tensor, sizes: Sequence[int], seed: int) ->
         test = subject.stage(stage, subject.test)
         for at, (size, (own, l2, validation)) in enumerate(zip(sizes, choices, strict=True)):
             if own == stage:
-                scores = _scores(matrices[stage][:size], labels[:size], test, classes, [l2])[0]
-                found[at] = Probe(stage, l2, validation, scores.cpu())
+                ((scores, converged),) = _scored(matrices[stage][:size], labels[:size], test, classes, [l2])
+                found[at] = Probe(stage, l2, validation, scores.cpu(), converged)
     return [found[at] for at in range(len(sizes))]
 
 
@@ -136,9 +138,9 @@ def _choose(
     for stage, x in matrices.items():
         right = torch.zeros(len(grid))
         for held in folds:
-            found = _scores(x[~held], labels[~held], x[held], classes, grid, ROUGH)
+            found = _scored(x[~held], labels[~held], x[held], classes, grid, ROUGH)
             wanted = labels[held].to(x.device)
-            right += torch.stack([(scores.argmax(1) == wanted).sum() for scores in found]).cpu()
+            right += torch.stack([(scores.argmax(1) == wanted).sum() for scores, _ in found]).cpu()
         at = int(right.argmax())
         accuracy = float(right[at]) / sum(int(held.sum()) for held in folds)
         if accuracy > best[2]:
@@ -147,11 +149,11 @@ def _choose(
     return best
 
 
-def _scores(
+def _scored(
     x: Tensor, labels: Tensor, other: Tensor, classes: int, l2s: Sequence[float], tolerance: float = 1e-4
-) -> list[Tensor]:
-    """Scores of `other` by a probe fitted to x at each λ, both standardised by x."""
+) -> list[tuple[Tensor, bool]]:
+    """(scores of `other`, whether the fit converged) of a probe fitted to x at each λ, both standardised by x."""
     mean, std = (value.float() for value in moments(x))
     x, other = (x.float() - mean) / std, (other.float() - mean) / std
     problem = Problem(x, labels.to(x.device), classes)
-    return [fit.logits(other) for fit in sweep(problem, l2s, tolerance=tolerance)]
+    return [(fit.logits(other), fit.converged) for fit in sweep(problem, l2s, tolerance=tolerance)]

@@ -163,11 +163,13 @@ def scores_of(forward: Forward, subject: Features, rows: Tensor) -> list[Tensor]
     return [torch.cat(list(one)) for one in zip(*parts, strict=True)]
 
 
-def accuracies(forward: Forward, subject: Features, rows: Tensor) -> list[float]:
-    """Top-1 accuracy of each candidate on the images `rows`; 0 for one that diverged."""
+def accuracies(
+    forward: Forward, subject: Features, rows: Tensor, metric: _accuracy.Metric = "top1"
+) -> list[float]:
+    """The accuracy of each candidate on the images `rows`; 0 for one that diverged."""
     labels = subject.labels[rows]
     return [
-        float((one.argmax(1) == labels).float().mean()) if bool(one.isfinite().all()) else 0.0
+        _accuracy.share(one.argmax(1) == labels, labels, metric) if bool(one.isfinite().all()) else 0.0
         for one in scores_of(forward, subject, rows)
     ]
 
@@ -218,16 +220,21 @@ class Choice:
 
 
 def choose(
-    subject: Features, start: Callable[[], Encoder], settings: Sequence[Setting], plan: Plan, seed: int
+    subject: Features,
+    start: Callable[[], Encoder],
+    settings: Sequence[Setting],
+    plan: Plan,
+    seed: int,
+    metric: _accuracy.Metric = "top1",
 ) -> Choice:
-    """The setting whose `Classifier`, trained from `start()`, is best on the validation part."""
+    """The setting whose `Classifier`, trained from `start()`, is best on the validation part by `metric`."""
     rows, held = halves(subject, seed)
     if len(settings) == 1 or not len(held):
         return Choice(settings[0], None, {})
     tried = {}
     for setting in settings:
         model = train_classifier(subject, start(), rows, setting, plan, seed)
-        (tried[setting],) = accuracies(lambda images, model=model: [model(images)], subject, held)
+        (tried[setting],) = accuracies(lambda images, model=model: [model(images)], subject, held, metric)
     best = max(tried, key=lambda setting: tried[setting])
     return Choice(best, tried[best], {str(setting): value for setting, value in tried.items()})
 

@@ -32,6 +32,8 @@ from nolabel.runs import write_atomically
 
 FROM_CACHE = "from_cache"
 """key of `Result.setting` of what was not measured anew"""
+CIRCUMSTANCES = "circumstances"
+"""key of `Result.setting` of an encoder's own results: what they were measured from, as a digest"""
 LAYERS = ("data", "views", "encoders", "evaluation")
 """whose source decides what a baseline gives"""
 MOST = 1000
@@ -54,16 +56,18 @@ class Circumstances:
         net = None
         if baseline in OF_ITS_ARCHITECTURE:
             net = [self.encoder.name, self.encoder.size, self.encoder.whitened]
+        return self._digest(
+            measure, [baseline, net, str(self.encoder.mean.device.type), _source(), version("torch")]
+        )
+
+    def of_encoder(self, weights: str, measure: Protocol) -> str:
+        """Digest of what the results of the encoder, `weights` being that of its weights, under `measure` depend on."""
+        return self._digest(measure, [weights])[:16]
+
+    def _digest(self, measure: Protocol, others: Sequence[Any]) -> str:
         text = [
-            *(baseline, net, str(self.encoder.mean.device.type), self.size, self.values, self.seed),
-            len(self.division.train),
-            *(
-                type(measure).__module__,
-                repr(measure.options),
-                self.store.fingerprint,
-                _source(),
-                version("torch"),
-            ),
+            *(*others, self.size, self.values, self.seed, len(self.division.train)),
+            *(type(measure).__module__, repr(measure.options), self.store.fingerprint),
         ]
         digest = hashlib.sha256(json.dumps(text).encode())
         for tensor in (self.store.labels, self.division.train, self.division.test):

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from nolabel import runs
 from nolabel.data.store import ImageStore
@@ -12,9 +14,16 @@ from nolabel.errors import DataError, NolabelError
 from nolabel.evaluation import leakage
 from nolabel.evaluation._split import Division, divided_as
 from nolabel.evaluation.base import Result
-from nolabel.evaluation.statistics import wilson
+from nolabel.evaluation.statistics import bootstrap_balanced, mean_of_seeds, uneven, wilson
+from nolabel.seeds import derive
 
 PROTOCOL = "leakage"
+BALANCED = " (mean over classes)"
+"""behind the name of a protocol whose accuracy is one"""
+OTHERS = {"in_training": "training", "in_pretraining": "pretraining"}
+"""metric -> what it calls the other set"""
+Found = dict[str, leakage.Leakage | DataError]
+"""metric -> the test images that the other set holds, or why that is not known"""
 _FOUND: dict[tuple[str, str], leakage.Leakage] = {}
 """what this process has found, by the fingerprints of both sets: several encoders are measured on the same images"""
 
@@ -22,36 +31,54 @@ _FOUND: dict[tuple[str, str], leakage.Leakage] = {}
 def check(
     source: str | Path | Encoder, subject: str, store: ImageStore, division: Division, own: Sequence[Result]
 ) -> list[Result]:
-    """One result for the training images, and one for the pretraining images where those are others.
+    """What `find` finds, as `results`."""
+    return results(find(source, store, division), subject, store, division.test, own)
 
-    `value` is the share of test images that the other set holds, identical or nearly so, `setting["sentence"]`
-    what to say of it, `setting["without"]` the accuracies on the n test images that it does not hold, each with
-    Wilson's interval. Pretraining images that cannot be read any more may hold all: `value` is 1, and the sentence
-    says why.
+
+def find(source: str | Path | Encoder, store: ImageStore, division: Division) -> Found:
+    """The test images among the training images, and among the pretraining images where those are others.
 
     Args:
         source: the encoder, or where it comes from.
-        own: the encoder's results, with predictions.
     """
     test = store.subset(division.test)
-    found = [_result("in_training", "training", test, store.subset(division.train), own)]
+    found: Found = {"in_training": _search(test, store.subset(division.train))}
     try:
         pretraining = None if isinstance(source, Encoder) else pretraining_images(Path(source), store)
     except DataError as error:
-        found.append(("in_pretraining", 1.0, {"sentence": str(error), "compared": False}))
-    else:
-        if pretraining is not None:
-            found.append(_result("in_pretraining", "pretraining", test, pretraining, own))
-    return [
-        Result(
-            subject, PROTOCOL, metric, value, None, None, len(test), setting={"data": store.source} | setting
-        )
-        for metric, value, setting in found
-    ]
+        return found | {"in_pretraining": error}
+    return found if pretraining is None else found | {"in_pretraining": _search(test, pretraining)}
+
+
+def results(
+    found: Found, subject: str, store: ImageStore, test: Tensor, own: Sequence[Result]
+) -> list[Result]:
+    """One result for each set that was searched.
+
+    `value` is the share of test images that the other set holds, identical or nearly so, `setting["sentence"]`
+    what to say of it, `setting["without"]` the accuracies on the n test images that it does not hold, each with
+    its interval. Pretraining images that cannot be read any more may hold all: `value` is 1, and the sentence says
+    why.
+
+    Args:
+        test: int64, positions of the test images in `store`.
+        own: the encoder's results, with predictions.
+    """
+    rows = []
+    for metric, held in found.items():
+        if isinstance(held, DataError):
+            value, setting = 1.0, {"sentence": str(held), "compared": False}
+        else:
+            value, setting = _told(OTHERS[metric], held, store.labels[test].numpy(), own)
+        setting = {"data": store.source} | setting
+        rows.append(Result(subject, PROTOCOL, metric, value, None, None, len(test), setting=setting))
+    return rows
 
 
 def pretraining_images(source: Path, store: ImageStore) -> ImageStore | None:
     """The images that the run at `source` trained on; None: they are the training images of `store`, or it is no run.
+
+    Where they are images of `store` that the run read at another size, they are those of `store`.
 
     Raises:
         DataError: they are not where the run found them, or it does not say where that was.
@@ -75,35 +102,66 @@ def pretraining_images(source: Path, store: ImageStore) -> ImageStore | None:
             f"The test images could not be compared with the pretraining images of {source} ({reason}), so the "
             f"encoder may have seen them: put those images back where the run found them and evaluate again."
         ) from None
-    return images.split("train") if "train" in images.split_names else images
+    images = images.split("train") if "train" in images.split_names else images
+    at = {path: place for place, path in enumerate(store.paths)} if about["source"] == store.source else {}
+    if not all(path in at for path in images.paths):
+        return images
+    seen = torch.tensor([at[path] for path in images.paths])
+    if held_out and not (store.splits[seen] == store.split_names.index("test")).any():
+        return None
+    return store.subset(seen)
 
 
-def _result(
-    metric: str, other: str, test: ImageStore, held: ImageStore, own: Sequence[Result]
-) -> tuple[str, float, dict[str, object]]:
-    pair = test.fingerprint, held.fingerprint
-    found = _FOUND[pair] = _FOUND.get(pair) or leakage.find(test, held)
+def _search(test: ImageStore, other: ImageStore) -> leakage.Leakage:
+    pair = test.fingerprint, other.fingerprint
+    found = _FOUND[pair] = _FOUND.get(pair) or leakage.find(test, other)
+    return found
+
+
+def _told(
+    other: str, found: leakage.Leakage, truth: np.ndarray, own: Sequence[Result]
+) -> tuple[float, dict[str, object]]:
+    """The share of the test images, and the setting of the row."""
     same = len(np.unique(found.pairs[found.identical, 0]))
     sentence = found.sentence("test", other)
-    without: dict[str, dict[str, float]] = {}
     if len(found.flagged) == found.n:
         sentence = (
             f"All {found.n:,} test images are also among the {other} images, so no accuracy here is one on images "
             f"that the encoder never saw: keep a test split out of training."
         )
-    n = found.n - len(found.flagged)
-    if len(found.flagged) and n:
-        truth = test.labels.numpy()
-        for row in own:
-            if row.metric == "top1" and row.predictions is not None:
-                hits = np.atleast_2d(row.predictions == truth).mean(0)
-                without[row.protocol] = {**wilson(n * found.without(hits)[1], n)._asdict(), "n": n}
-    if without:
-        values = ", ".join(
-            f"{name} {one['value']:.1%} ({100 * one['low']:.1f} to {100 * one['high']:.1f})"
-            for name, one in without.items()
-        )
-        told = f"top-1 without them, of {n:,} images: {values}"
-        sentence = sentence.replace("read the accuracy without them too", told)
+    without: dict[str, dict[str, float]] = {}
+    if len(found.flagged):
+        without = _without(truth, found.kept, own)
+        sentence = sentence.replace("read the accuracy without them too", _in_words(without))
     setting = {"sentence": sentence, "identical": same, "near": len(found.flagged) - same, "without": without}
-    return metric, len(found.flagged) / found.n, setting
+    return len(found.flagged) / found.n, setting
+
+
+def _without(truth: np.ndarray, kept: np.ndarray, own: Sequence[Result]) -> dict[str, dict[str, float]]:
+    """The accuracies on the test images `kept`, by the name of their protocol: of top-1, and of means over classes.
+
+    Of the latter those that are the metric of a set, and where the test classes are uneven those beside top-1 too.
+    """
+    found: dict[str, dict[str, float]] = {}
+    for row in (row for row in own if row.predictions is not None and len(kept)):
+        hits = np.atleast_2d(row.predictions == truth)[:, kept]
+        if row.metric == "top1":
+            found[row.protocol] = wilson(hits.mean(0).sum(), len(kept))._asdict()
+        if row.metric == "balanced" or (row.metric == "top1" and uneven(truth)):
+            seed = derive(0, "evaluate", PROTOCOL, row.protocol)
+            draws = [bootstrap_balanced(one, truth[kept], seed) for one in hits]
+            found[row.protocol + BALANCED] = mean_of_seeds(draws)._asdict()
+    return {name: {**values, "n": len(kept)} for name, values in found.items()}
+
+
+def _in_words(without: dict[str, dict[str, float]]) -> str:
+    """What takes the place of the advice to read the accuracies without the images that leaked."""
+    if not without:
+        return "no number here was measured without them"
+    values = ", ".join(
+        f"{name} {one['value']:.1%} ({100 * one['low']:.1f} to {100 * one['high']:.1f})"
+        for name, one in without.items()
+    )
+    whole = not any(name.endswith(BALANCED) for name in without)
+    n = int(next(iter(without.values()))["n"])
+    return f"{'top-1' if whole else 'accuracy'} without them, of {n:,} images: {values}"

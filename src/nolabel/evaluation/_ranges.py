@@ -15,9 +15,12 @@ class Range(NamedTuple):
     holds: Callable[[float], bool]
 
 
-COUNT = Range("a number of 1 or more", lambda value: value >= 1)
-SEVERAL = Range("a number of 2 or more", lambda value: value >= 2)
-COUNT_OR_NONE = Range("a number of 0 or more", lambda value: value >= 0)
+def at_least(least: int) -> Range:
+    """Numbers from `least` on."""
+    return Range(f"a number of {least} or more", lambda value: value >= least)
+
+
+COUNT, SEVERAL, COUNT_OR_NONE = at_least(1), at_least(2), at_least(0)
 NOT_NEGATIVE = Range("a finite number of 0 or more", lambda value: 0 <= value < math.inf)
 POSITIVE = Range("a finite number above 0", lambda value: 0 < value < math.inf)
 SHARE = Range("a share above 0 and up to 1", lambda value: 0 < value <= 1)

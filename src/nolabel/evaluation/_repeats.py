@@ -24,8 +24,8 @@ DIFFERENCE = "_difference"
 def over_seeds(of_seeds: Sequence[Sequence[Result]]) -> list[Result]:
     """Results of several seeds or draws, number by number, as their mean.
 
-    `setting["of_seeds"]` holds the single values; predictions are stacked to (seeds, n). A number that one
-    seed alone has stays as it is.
+    `setting["of_seeds"]` holds the single values, `converged` is what holds for all; predictions are stacked to
+    (seeds, n). A number that one seed alone has stays as it is.
     """
     if len(of_seeds) == 1:
         return list(of_seeds[0])
@@ -40,6 +40,8 @@ def _mean(results: Sequence[Result]) -> Result:
     interval = mean_of_seeds([_interval(result) for result in results])
     names = {name for result in results for name in result.per_class}
     predicted = [result.predictions for result in results if result.predictions is not None]
+    fits = [result.setting["converged"] for result in results if "converged" in result.setting]
+    setting = {"of_seeds": [result.value for result in results]} | ({"converged": all(fits)} if fits else {})
     return replace(
         first,
         value=interval.value,
@@ -47,7 +49,7 @@ def _mean(results: Sequence[Result]) -> Result:
         high=interval.high,
         seeds=tuple(dict.fromkeys(seed for result in results for seed in result.seeds)),
         chosen={key: _merged([result.chosen[key] for result in results]) for key in first.chosen},
-        setting=first.setting | {"of_seeds": [result.value for result in results]},
+        setting=first.setting | setting,
         per_class={c: float(np.mean([result.per_class[c] for result in results])) for c in sorted(names)},
         predictions=np.vstack(predicted) if len(predicted) == len(results) else None,
     )

@@ -3,7 +3,7 @@
 All are frozen features under the same protocols, so stage, L2, k and temperature are chosen in the same way.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 import torch
@@ -46,6 +46,11 @@ def check(name: str) -> None:
         pretrained(name, PRETRAINED_SIDE)
     elif name not in NAMES:
         raise UsageError(catalog.unknown("baseline", name, NAMES))
+
+
+def least_side(names: Sequence[str]) -> int:
+    """Side in pixels at least at which images must be opened for these baselines; 0: any."""
+    return max((PRETRAINED_SIDE for name in names if name.startswith(TIMM)), default=0)
 
 
 def pretrained(name: str, size: int) -> Encoder:

@@ -56,23 +56,26 @@ class Clustering(Protocol):
         x = F.normalize(subject.stage(stage, subject.test).float(), dim=1).cpu().numpy()
         labels = subject.labels[subject.test].numpy()
         n, classes = len(labels), len(np.unique(labels))
-        restarts = self.options.restarts
+        restarts = {classes: self.options.restarts, FINE * classes: max(1, self.options.restarts // FINE)}
         coarse, fine = (
             table(k_means(x, min(k, n), derive(seed, "evaluate", self.protocol, k), runs), labels)
-            for k, runs in ((classes, restarts), (FINE * classes, max(1, restarts // FINE)))
+            for k, runs in restarts.items()
         )
         draw = derive(seed, "evaluate", self.protocol, "bootstrap")
-        of_coarse = {
-            "nmi": bootstrap_table(nmi, coarse, draw),
-            "ari": bootstrap_table(ari, coarse, draw),
-            "matched": wilson(matched(coarse), n),
+        told = {
+            "stage": stage,
+            "similarity": "cosine",
+            "clusters": len(coarse),
+            "restarts": restarts[classes],
         }
-        purity = wilson(int(fine.max(1).sum()), n)
-        setting = {"stage": stage, "similarity": "cosine", "restarts": restarts}
-        return [
-            *as_results(subject, self.protocol, of_coarse, n, setting | {"clusters": len(coarse)}),
-            *as_results(subject, self.protocol, {"purity": purity}, n, setting | {"clusters": len(fine)}),
-        ]
+        of_nmi = told | {"nmi_norm": "arithmetic mean of both entropies"}
+        of_fine = told | {"clusters": len(fine), "restarts": restarts[FINE * classes]}
+        found = (
+            ({"nmi": bootstrap_table(nmi, coarse, draw)}, of_nmi),
+            ({"ari": bootstrap_table(ari, coarse, draw), "matched": wilson(matched(coarse), n)}, told),
+            ({"purity": wilson(int(fine.max(1).sum()), n)}, of_fine),
+        )
+        return [row for values, own in found for row in as_results(subject, self.protocol, values, n, own)]
 
 
 def k_means(x: np.ndarray, k: int, seed: int, restarts: int) -> np.ndarray:
@@ -106,7 +109,7 @@ def ari(counts: np.ndarray) -> np.ndarray:
     """Rand index adjusted for chance, of tables (..., clusters, classes): 1 for equal groups, 0 by chance."""
     cells, rows, columns = (_pairs(part) for part in (counts, counts.sum(-1), counts.sum(-2)))
     together, first, second = cells.sum((-2, -1)), rows.sum(-1), columns.sum(-1)
-    expected = first * second / _pairs(counts.sum((-2, -1)))
+    expected = first * second / np.maximum(_pairs(counts.sum((-2, -1))), 1)  # one image has no pair
     most = (first + second) / 2
     return np.where(
         most == expected, 1.0, (together - expected) / np.where(most == expected, 1.0, most - expected)

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from nolabel.errors import DataError
 from nolabel.evaluation._as_results import as_results
-from nolabel.evaluation._ranges import COUNT, hold
+from nolabel.evaluation._ranges import COUNT, at_least, hold
 from nolabel.evaluation.base import Features, Network, Protocol, Result, not_finite
 from nolabel.evaluation.statistics import Interval, bootstrap_mean
 from nolabel.seeds import derive, generator
@@ -38,6 +38,8 @@ CONSTELLATIONS = 16
 """matched at once"""
 FEWEST = 5
 """verified images that make a cluster"""
+SHARE = 5
+"""of so many images at most one is kept as a match"""
 DRAWS = 500
 
 
@@ -46,14 +48,14 @@ class DiscoveryOptions:
     """How much is searched."""
 
     images: int = 1000
-    """at most so many test images, drawn with the seed"""
+    """at most so many test images, drawn with the seed; 25 or more"""
     constellations: int = 300
     """groups of four patches that are tried, each from an image of its own while there are enough"""
     matches: int = 100
-    """images with the strongest matches that are kept of each; at most a fifth of the images"""
+    """images with the strongest matches that are kept of each; at most a fifth of the images, and 5 or more"""
 
     def __post_init__(self) -> None:
-        hold(self, images=COUNT, constellations=COUNT, matches=COUNT)
+        hold(self, images=at_least(SHARE * FEWEST), constellations=COUNT, matches=at_least(FEWEST))
 
 
 class Discovery(Protocol):
@@ -71,20 +73,23 @@ class Discovery(Protocol):
         The intervals are a bootstrap over the constellations, the images as they are.
 
         Raises:
-            DataError: fewer than ten test images, or features that are not finite.
+            DataError: fewer than 25 test images, or features that are not finite.
         """
         network, options = subject.network, self.options
         assert network is not None
         random = generator(seed, "evaluate", self.protocol)
         images = subject.test[torch.randperm(len(subject.test), generator=random)[: options.images]]
         n = len(images)
-        if n < 10:
-            raise DataError(f"Discovery needs at least ten test images and has {n}: give more images.")
+        if n < SHARE * FEWEST:
+            raise DataError(
+                f"Discovery needs at least {SHARE * FEWEST} test images and has {n}: a cluster is {FEWEST} of the "
+                f"fifth that matches best, so give more images."
+            )
         patches = patch_features(network, images)
         if not bool(patches.isfinite().all()):
             raise not_finite(subject.name)
         found = constellations(n, options.constellations, random)
-        matches = min(options.matches, n // 5)
+        matches = min(options.matches, n // SHARE)
         verified = mine(patches, *found, matches)
         kept = without_redundant(verified)
         purities, shares = purity_of(kept, subject.labels[images].numpy()), verified.sum(1) / matches

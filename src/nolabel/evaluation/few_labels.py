@@ -100,9 +100,8 @@ class FewLabels(Protocol):
         rows = []
         found = _few.probes(subject, order, list(amounts.values()), seed)
         for (name, labels), probe in zip(amounts.items(), found, strict=True):
-            setting = self._setting(subject, order[:labels], self.options.draws) | {
-                "standardise": "train_stats"
-            }
+            setting = self._setting(subject, order[:labels], self.options.draws)
+            setting |= {"standardise": "train_stats", "converged": probe.converged}
             rows += heads.results(subject, f"linear@{name}", probe.scores, seed, probe.chosen(), setting)
         return rows
 

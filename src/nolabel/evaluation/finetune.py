@@ -10,7 +10,9 @@ import copy
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
+from nolabel.encoders.base import Encoder
 from nolabel.evaluation import _head_training as heads
+from nolabel.evaluation._accuracy import Metric
 from nolabel.evaluation._head_training import Plan, Setting
 from nolabel.evaluation._ranges import COUNT, hold
 from nolabel.evaluation.base import Features, Protocol, Result
@@ -28,6 +30,8 @@ class FinetuneOptions:
     """"small": three rates by two weight decays; "paper": seven by eight"""
     augment: Literal["crop", "shift", "none"] = "crop"
     """training views: random crops and flips, small shifts and flips, or the whole image"""
+    choose_by: Metric = "top1"
+    """accuracy that rate and decay are chosen by; "balanced": the mean over classes"""
 
     def __post_init__(self) -> None:
         hold(self, steps=COUNT, batch_size=COUNT)
@@ -58,10 +62,12 @@ class Finetune(Protocol):
         """
         options, encoder = self.options, heads.network_of(subject).encoder
         plan = Plan(options.steps, options.batch_size, options.augment)
-        choice = heads.choose(subject, lambda: copy.deepcopy(encoder), settings(options.grid), plan, seed)
-        model = heads.train_classifier(
-            subject, copy.deepcopy(encoder), subject.train, choice.setting, plan, seed
-        )
-        setting = {"train_images": len(subject.train), **plan.described()}
+
+        def start() -> Encoder:
+            return copy.deepcopy(encoder)
+
+        choice = heads.choose(subject, start, settings(options.grid), plan, seed, options.choose_by)
+        model = heads.train_classifier(subject, start(), subject.train, choice.setting, plan, seed)
+        setting = {"train_images": len(subject.train), **plan.described(), "chosen_by": options.choose_by}
         scores = heads.predict(model, subject, subject.test)
         return heads.results(subject, self.protocol, scores, seed, choice.described(), setting)

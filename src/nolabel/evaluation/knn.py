@@ -69,37 +69,43 @@ class KNN(Protocol):
         F.normalize(x, dim=1, out=x)  # in place: of 60,000 images 3,072 values each are 737 MB
         bank, queries = x[:images], x[images:]
         labels = subject.labels[subject.train].to(x.device)
-        k, temperature, accuracy = self.choose(bank, labels, classes, seed)
+        k, temperature, validation = self.choose(bank, labels, classes, seed)
         similarity, nearest = _nearest(queries, bank, k)
         scores = votes(similarity, labels[nearest], classes, temperature)
-        chosen = {"k": k, "temperature": temperature, "stage": stage, "validation": accuracy}
+        chosen = {"k": k, "temperature": temperature, "stage": stage, **validation}
         setting = {"similarity": "cosine", "values": x.shape[1], "train_images": images}
         return _accuracy.results(subject, self.protocol, scores, seed, chosen, setting)
 
     def choose(
         self, bank: Tensor, labels: Tensor, classes: int, seed: int
-    ) -> tuple[int, float, float | None]:
-        """(k, τ, accuracy) of the best pair on a stratified part of the bank (rows of length 1), at most 2,000.
+    ) -> tuple[int, float, dict[str, float | None]]:
+        """(k, τ, accuracies) of the best pair on a stratified part of the bank (rows of length 1), at most 2,000.
 
-        The smallest k, the first τ and None where no class has an image to spare.
+        The best is that of the largest `validation`, the share that is right; `validation_balanced` is its mean over
+        classes. The smallest k, the first τ and None where no class has an image to spare.
         """
         random = generator(seed, "evaluate", self.protocol, "choice")
         share = min(VALIDATION_SHARE, MOST_VALIDATION / len(bank))
         held = held_out(labels.cpu(), share, random).to(bank.device)
         ks = sorted({min(k, int((~held).sum())) for k in self.options.k})
         if not held.any():
-            return ks[0], self.options.temperature[0], None
+            return ks[0], self.options.temperature[0], {"validation": None, "validation_balanced": None}
         similarity, nearest = _nearest(bank[held], bank[~held], ks[-1])
         of_nearest, wanted = labels[~held][nearest], labels[held]
         found = {
-            (k, t): float(
-                (votes(similarity[:, :k], of_nearest[:, :k], classes, t).argmax(1) == wanted).float().mean()
-            )
+            (k, t): votes(similarity[:, :k], of_nearest[:, :k], classes, t).argmax(1) == wanted
             for k in ks
             for t in self.options.temperature
         }
-        k, temperature = max(found, key=lambda pair: found[pair])
-        return k, temperature, found[k, temperature]
+        k, t = max(found, key=lambda pair: _accuracy.share(found[pair], wanted))
+        return (
+            k,
+            t,
+            {
+                "validation": _accuracy.share(found[k, t], wanted),
+                "validation_balanced": _accuracy.share(found[k, t], wanted, "balanced"),
+            },
+        )
 
 
 def neighbours(queries: Tensor, bank: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -189,10 +195,12 @@ def _largest_of(similarity: Tensor, best: Tensor, k: int) -> tuple[Tensor, Tenso
 def votes(similarity: Tensor, labels: Tensor, classes: int, temperature: float) -> Tensor:
     """Class scores (n, classes) from the cosines and labels (both (n, k), nearest first) of the neighbours.
 
-    exp((S − S_max)/τ): the row's maximum is taken off, which changes no order and overflows nowhere.
+    exp((S − S_max)/τ): the row's maximum is taken off, which changes no order and overflows nowhere. A class without
+    a vote has −∞.
     """
     weights = ((similarity - similarity[:, :1]) / temperature).exp()
-    return torch.zeros(len(labels), classes, device=labels.device).scatter_add_(1, labels, weights)
+    scores = torch.full((len(labels), classes), -torch.inf, device=labels.device)
+    return scores.scatter_(1, labels, 0.0).scatter_add_(1, labels, weights)
 
 
 def accuracy(

@@ -132,13 +132,12 @@ class LabelEfficiency(Protocol):
         probed = [_few.probes(subject, order, list(sizes.values()), seed) for order in orders]
         found = {}
         for at, (each, size) in enumerate(sizes.items()):
-            setting = {"labels": size, "trained": "a linear probe on frozen features"} | _few.drawn(
-                len(orders)
-            )
-            name = f"{self.protocol}@{each}"
-            found[each] = over_seeds(
-                [heads.results(subject, name, of[at].scores, seed, of[at].chosen(), setting) for of in probed]
-            )
+            told = {"labels": size, "trained": "a linear probe on frozen features"} | _few.drawn(len(orders))
+            name, of_draws = f"{self.protocol}@{each}", []
+            for probe in (of[at] for of in probed):
+                setting = told | {"converged": probe.converged}
+                of_draws.append(heads.results(subject, name, probe.scores, seed, probe.chosen(), setting))
+            found[each] = over_seeds(of_draws)
         return found
 
     def _random(self, now: _kept.Circumstances, sizes: dict[int, int]) -> Curve:
@@ -196,8 +195,9 @@ class LabelEfficiency(Protocol):
     def _saved(
         self, own: Curve, other: Curve, starts: int, sizes: dict[int, int], truth: np.ndarray, seed: int
     ) -> list[Result]:
-        """Labels saved against `other`, whose predictions are those of each draw for every one of `starts`."""
-        against = next(iter(other.values()))[0].subject
+        """Labels saved, by top-1, against `other`, whose predictions are those of each draw for each of `starts`."""
+        first = next(iter(other.values()))[0]
+        against = first.subject
         curve = np.stack([_hits(point[0], truth) for point in other.values()])
         draw = derive(seed, "evaluate", self.protocol, against)
         rows = []
@@ -207,6 +207,7 @@ class LabelEfficiency(Protocol):
             setting = {"against": against, "labels": size, "range": found.text}
             setting |= {"draws": len(_hits(point, truth)), "draws_of_the_other": curve.shape[1] // starts}
             setting |= {"starts_of_the_other": starts}
+            setting |= {"steps": first.setting["steps"]} if "steps" in first.setting else {}
             rows.append(
                 replace(
                     point,

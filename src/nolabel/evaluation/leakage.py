@@ -60,11 +60,10 @@ class Leakage:
             f"{other} images ({counts}): read the accuracy without them too."
         )
 
-    def without(self, correct: np.ndarray) -> tuple[float, float]:
-        """(share correct of all test images, of those that are not flagged), from hits (n,)."""
-        kept = np.ones(self.n, bool)
-        kept[self.flagged] = False
-        return float(correct.mean()), float(correct[kept].mean()) if kept.any() else float("nan")
+    @property
+    def kept(self) -> np.ndarray:
+        """int64: the other test images."""
+        return np.delete(np.arange(self.n), self.flagged)
 
 
 def find(test: ImageStore, other: ImageStore) -> Leakage:

@@ -29,6 +29,8 @@ UNCHOSEN_L2 = 1.0
 """λ where no class has a second label to choose it by: the directions are then near those of the class means"""
 PATIENCE = 2
 """the short grid stops after so many values in a row that are worse than the best"""
+Curve = dict[float, tuple[float, float | None]]
+"""λ -> (what is chosen by, mean over classes) on the validation part; None of tags"""
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class LinearOptions:
     """float32 stops at a gradient of 1e-4 of its start, float64 (published tables) at 1e-6"""
     images: int = 10_000
     """training images that stage and L2 are chosen on"""
-    choose_by: Literal["top1", "balanced"] = "top1"
+    choose_by: _accuracy.Metric = "top1"
     """accuracy that stage and L2 are chosen by; "balanced": the mean over classes"""
     every_stage: bool = False
     """whether every stage is refitted on all training images and tested too: rows `linear@<stage>`"""
@@ -67,18 +69,20 @@ class Choice:
     l2: float
     accuracy: float
     """on the validation part"""
+    balanced: float | None
+    """its mean over classes; None of tags"""
     curve: dict[str, float]
     """λ -> accuracy on the validation part"""
 
 
 def best_l2(
-    matrices: dict[str, Tensor], curve: Callable[[Tensor, Grid], dict[float, float]], grid: Grid
+    matrices: dict[str, Tensor], curve: Callable[[Tensor, Grid], Curve], grid: Grid
 ) -> tuple[list[Choice], Choice]:
     """The best λ of each stage, and of the best stage: all 45 values are tried on that one alone.
 
     Args:
         matrices: stage -> features; it is emptied, so that a matrix goes as soon as nothing needs it.
-        curve: of features and a grid, λ -> accuracy on the validation part.
+        curve: of features and a grid.
     """
     choices: list[Choice] = []
     of_best = None
@@ -94,9 +98,9 @@ def best_l2(
     return choices, best
 
 
-def _choice(stage: str, accuracies: dict[float, float]) -> Choice:
-    best = max(accuracies, key=lambda l2: accuracies[l2])
-    return Choice(stage, best, accuracies[best], {f"{l2:.3g}": a for l2, a in accuracies.items()})
+def _choice(stage: str, accuracies: Curve) -> Choice:
+    best = max(accuracies, key=lambda l2: accuracies[l2][0])
+    return Choice(stage, best, *accuracies[best], {f"{l2:.3g}": a for l2, (a, _) in accuracies.items()})
 
 
 def _best(choices: Sequence[Choice]) -> Choice:
@@ -144,6 +148,7 @@ class Linear(Protocol):
             "grid": subject.grid[stage],
             "values": subject.values[stage],
             "validation": choice.accuracy if choice else None,
+            "validation_balanced": choice.balanced if choice else None,
             "l2_curve": choice.curve if choice else {},
         }
         return fit.logits(x[images:]), chosen, self._setting(fit, images)
@@ -165,34 +170,25 @@ class Linear(Protocol):
         for x in matrices.values():
             self._standardise(x, fitted_on)
 
-        def curve(x: Tensor, grid: Grid) -> dict[float, float]:
+        def curve(x: Tensor, grid: Grid) -> Curve:
             return self._curve(x, labels.to(x.device), fitted_on, len(subject.class_names), grid)
 
         return best_l2(matrices, curve, options.l2_grid)[0], fitted_on
 
-    def _curve(
-        self, x: Tensor, labels: Tensor, fitted_on: int, classes: int, grid: Grid
-    ) -> dict[float, float]:
-        """λ -> accuracy on the rows that were not fitted on."""
+    def _curve(self, x: Tensor, labels: Tensor, fitted_on: int, classes: int, grid: Grid) -> Curve:
+        """The accuracies on the rows that were not fitted on."""
         problem = Problem(x[:fitted_on], labels[:fitted_on], classes, self._dtype)
-        accuracies: dict[float, float] = {}
-        worse = 0
+        wanted = labels[fitted_on:]
+        accuracies: Curve = {}
+        most, worse = 0.0, 0
         for fit in sweep(problem, l2_values(grid), tolerance=ROUGH):
-            accuracy = self._accuracy(
-                fit.logits(x[fitted_on:]).argmax(1) == labels[fitted_on:], labels[fitted_on:]
-            )
-            worse = worse + 1 if accuracies and accuracy < max(accuracies.values()) else 0
-            accuracies[fit.l2] = accuracy
+            correct = fit.logits(x[fitted_on:]).argmax(1) == wanted
+            accuracy = _accuracy.share(correct, wanted, self.options.choose_by)
+            accuracies[fit.l2] = accuracy, _accuracy.share(correct, wanted, "balanced")
+            most, worse = max(most, accuracy), worse + 1 if accuracy < most else 0
             if worse == PATIENCE and grid == "short":
                 break
         return accuracies
-
-    def _accuracy(self, correct: Tensor, labels: Tensor) -> float:
-        if self.options.choose_by == "top1":
-            return float(correct.float().mean())
-        counts = torch.bincount(labels)
-        right = torch.bincount(labels, correct.float(), minlength=len(counts))
-        return float((right / counts)[counts > 0].mean())
 
     def _fit(self, x: Tensor, labels: Tensor, classes: int, l2: float) -> Fit:
         tolerance = 1e-4 if self._dtype == torch.float32 else 1e-6

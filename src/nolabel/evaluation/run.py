@@ -1,7 +1,8 @@
 """One encoder under several protocols, beside baselines: tidy results, one number each."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 
 from nolabel import catalog, runs
 from nolabel.data.store import ImageStore
-from nolabel.encoders._io import encoder_digest, image_size, load_encoder
+from nolabel.encoders._io import device_of_choice, encoder_digest, image_size, load_encoder
 from nolabel.encoders.base import Encoder
 from nolabel.errors import RunError, UsageError
 from nolabel.evaluation import _features, _kept, _leaks
@@ -17,12 +18,16 @@ from nolabel.evaluation import baselines as _baselines
 from nolabel.evaluation._features import extract, silent
 from nolabel.evaluation._repeats import differences, over_seeds
 from nolabel.evaluation._split import Division, divide
-from nolabel.evaluation.base import Features, Progress, Protocol, Result, in_place, row_of
+from nolabel.evaluation.base import Features, Progress, Protocol, Result
 from nolabel.evaluation.diagnostics import dated
 from nolabel.memory import keep_freed
 
 PROTOCOLS = ("linear", "knn", "diagnostics")
 UNLABELLED = ("diagnostics",)
+Keep = Callable[[Protocol, list[Result]], object]
+"""called with a protocol and all its results as soon as they are there"""
+OfBaseline = Callable[[str], list[Features]]
+"""the features of a baseline, a list of its seeds"""
 
 
 def evaluate_encoder(
@@ -36,6 +41,7 @@ def evaluate_encoder(
     values: int = _features.VALUES,
     seed: int = 0,
     progress: Progress = silent,
+    keep: Keep = lambda measure, results: None,
 ) -> list[Result]:
     """Results of an encoder and of the baselines under each protocol, and their paired differences.
 
@@ -43,7 +49,7 @@ def evaluate_encoder(
     Without labels, label-free diagnostics alone. The encoder is in evaluation mode afterwards, else as it was.
 
     Args:
-        source: a run folder, an encoder file, or an encoder.
+        source: a run folder or an encoder file, measured on `evaluation_device`; or an encoder, where it lies.
         store: labelled images; a stratified fifth is held out with `seed` where there is no test split.
         protocols: names of files of `evaluation/`, or protocols with options of their own.
         baselines: of `random`, `pixels`, `histogram`, `patches`, `supervised`, `timm:NAME` (its trained weights).
@@ -53,6 +59,7 @@ def evaluate_encoder(
         size: side in pixels at which images are read; None: that of the run's images, else the encoder's own.
         values: at most so many values a stage.
         progress: called with (what, images done, images in all).
+        keep: called with each protocol and its results, leakage included, before the next is measured.
 
     Raises:
         UsageError: an unknown protocol, stage or baseline, no encoder at `source`, or one that takes no RGB.
@@ -60,7 +67,7 @@ def evaluate_encoder(
         RunError: the encoder changed while it was evaluated.
     """
     keep_freed()
-    encoder = source if isinstance(source, Encoder) else load_encoder(source)
+    encoder = source if isinstance(source, Encoder) else load_encoder(source).to(evaluation_device())
     check_channels(encoder)
     subject = name or (encoder.name if isinstance(source, Encoder) else subject_of(Path(source)))
     labelled = bool((store.labels >= 0).any())
@@ -68,64 +75,101 @@ def evaluate_encoder(
     for baseline in baselines:
         _baselines.check(baseline)
     division = divide(store, seed) if labelled else _everything(store)
-    before = encoder_digest(encoder)
     size = size or (encoder.size if isinstance(source, Encoder) else image_size(Path(source), encoder))
     own = extract(encoder, store, division, name=subject, size=size, values=values, progress=progress)
     for measure in measures:
         own.chosen(getattr(measure.options, "stage", None))
-    common = {"data": store.source} | ({} if labelled else {"labels": "none: label-free diagnostics only"})
-    own_results = [_run(measure, own, seed, common) for measure in measures]
-    if encoder_digest(encoder) != before:
-        raise RunError(f"The encoder {subject} changed under evaluation: its results are void, report this.")
-    results = dated([row for rows in own_results for row in rows], _metrics(source))
-    if labelled:
-        results += _leaks.check(source, subject, store, division, results)
-    pairs = zip(measures, own_results, strict=True)
-    compared = [(m, rows) for m, rows in pairs if m.labelled and m.baseline_seeds]
     now = _kept.Circumstances(encoder, store, division, size, values, seed)
-    return results + _beside(baselines, compared, now, common, progress)
+    leaked = _leaks.find(source, store, division) if labelled else {}
+    return _each(measures, own, now, leaked, baselines, _metrics(source), keep)
+
+
+def evaluation_device() -> torch.device:
+    """A GPU that knows float64, which the statistics need, else the processor."""
+    device = device_of_choice()
+    return torch.device("cpu") if device.type == "mps" else device
+
+
+def side_of(source: Path | Encoder, data: str | Path, size: int | None, baselines: Sequence[str] = ()) -> int:
+    """Side in pixels to open `data` at: enough for the encoder, read at `size`, and for the baselines.
+
+    Not below the size at which the encoder's run opened the same images, so that they are known again.
+    """
+    least = _baselines.least_side(baselines)
+    if isinstance(source, Encoder):
+        return max(size or source.size, least)
+    own = size or image_size(source, load_encoder(source))
+    return max(own, runs.opened_at(source, data) or 0, least)
+
+
+def _each(
+    measures: Sequence[Protocol],
+    own: Features,
+    now: _kept.Circumstances,
+    leaked: _leaks.Found,
+    baselines: Sequence[str],
+    metrics: Sequence[dict[str, Any]],
+    keep: Keep,
+) -> list[Result]:
+    """The results of the encoder behind `own` under each protocol, beside the baselines."""
+    labels = {} if bool((now.store.labels >= 0).any()) else {"labels": "none: label-free diagnostics only"}
+    common, weights = {"data": now.store.source} | labels, encoder_digest(now.encoder)
+    progress = own.network.progress if own.network else silent
+
+    @cache
+    def of_baseline(name: str) -> list[Features]:
+        return list(
+            _baselines.features(
+                name, now.encoder, now.store, now.division, size=now.size, values=now.values, seed=now.seed,
+                progress=progress,
+            )
+        )  # fmt: skip
+
+    results, of_encoder, leaks = [], [], []
+    for measure in measures:
+        mine = dated(_run(measure, own, now, weights, common), metrics)
+        if encoder_digest(now.encoder) != weights:
+            raise RunError(
+                f"The encoder {own.name} changed under evaluation: its results are void, report this."
+            )
+        compared = baselines if measure.labelled and measure.baseline_seeds else ()
+        beside = _beside(compared, measure, mine, now, of_baseline, common)
+        of_encoder += mine
+        results += mine + beside
+        leaks = _leaks.results(leaked, own.name, now.store, now.division.test, of_encoder)
+        keep(measure, [*mine, *beside, *leaks])
+    return results + leaks
 
 
 def _beside(
     baselines: Sequence[str],
-    compared: Sequence[tuple[Protocol, list[Result]]],
+    measure: Protocol,
+    mine: Sequence[Result],
     now: _kept.Circumstances,
+    of_baseline: OfBaseline,
     common: dict[str, Any],
-    progress: Progress,
 ) -> list[Result]:
-    """The baselines, each the mean of its seeds, under each protocol, and the encoder's differences from them."""
+    """The baselines under a protocol, each the mean of its seeds, and the encoder's differences from them."""
     results, truth = [], now.store.labels[now.division.test].numpy()
-    for baseline in baselines if compared else ():
-        beside = _of_baseline(baseline, [measure for measure, _ in compared], now, progress)
-        for (_, mine), of_seeds in zip(compared, beside, strict=True):
-            if of_seeds:
-                of_seeds = [[_with(row, common) for row in rows] for rows in of_seeds]
-                results += over_seeds(of_seeds) + differences(mine, of_seeds, truth, now.seed)
+    for baseline in baselines:
+        of_seeds = _of_baseline(baseline, measure, now, of_baseline)
+        if of_seeds:
+            of_seeds = [[_with(row, common) for row in rows] for rows in of_seeds]
+            results += over_seeds(of_seeds) + differences(mine, of_seeds, truth, now.seed)
     return results
 
 
 def _of_baseline(
-    baseline: str, measures: Sequence[Protocol], now: _kept.Circumstances, progress: Progress
-) -> list[list[list[Result]]]:
-    """For each measure one baseline's results, a list a seed; from the cache where they are kept there."""
-    paths = [now.path(baseline, measure) for measure in measures]
-    held = [_kept.load(path) for path in paths]
-    if all(one is not None for one in held):
-        return [one for one in held if one is not None]
-    found = list(
-        _baselines.features(
-            baseline, now.encoder, now.store, now.division, size=now.size, values=now.values, seed=now.seed,
-            progress=progress,
-        )
-    )  # fmt: skip
-    results = []
-    for measure, path, kept in zip(measures, paths, held, strict=True):
-        if kept is None:
-            subjects = [one for one in found if measure.needs == "features" or one.network is not None]
-            kept = [measure.run(one, now.seed) for one in subjects[: measure.baseline_seeds]]
-            _kept.keep(path, kept)
-        results.append(kept)
-    return results
+    baseline: str, measure: Protocol, now: _kept.Circumstances, of_baseline: OfBaseline
+) -> list[list[Result]]:
+    """One baseline's results, a list a seed; from the cache where they are kept there."""
+
+    def measured() -> list[list[Result]]:
+        found = of_baseline(baseline)
+        subjects = [one for one in found if measure.needs == "features" or one.network is not None]
+        return [measure.run(one, now.seed) for one in subjects[: measure.baseline_seeds]]
+
+    return _kept.kept(now.path(baseline, measure), measured)
 
 
 def _metrics(source: str | Path | Encoder) -> list[dict[str, Any]]:
@@ -141,25 +185,30 @@ def subject_of(path: Path) -> str:
     return folder.resolve().name if path.is_dir() or path.stem == "encoder" else path.stem
 
 
-def write_results(folder: str | Path, results: Sequence[Result]) -> None:
-    """Write `results` into `evaluation.jsonl` of a run folder, whole or not at all.
+def _run(
+    measure: Protocol, subject: Features, now: _kept.Circumstances, weights: str, common: dict[str, Any]
+) -> list[Result]:
+    """The encoder's results, which say what they were measured from; and baselines that the protocol holds itself.
 
-    A row of the same subject, protocol, metric, data and compared baseline is replaced, others stay.
+    Rows without a seed of their own have that of the evaluation: of held-out images, choices and draws.
     """
-    path = Path(folder) / runs.EVALUATION
-    runs.write_rows(path, in_place(runs.read_rows(path), [row_of(result) for result in results]))
-
-
-def _run(measure: Protocol, subject: Features, seed: int, common: dict[str, Any]) -> list[Result]:
-    """Rows without a seed of their own have that of the evaluation: of held-out images, choices and draws."""
     changed = measure.changed()
     common = common | ({"options": changed} if changed else {})
-    rows = [_with(result, common) for result in measure.run(subject, seed)]
-    return [replace(row, seeds=row.seeds or (seed,)) for row in rows]
+    mine = common | {_kept.CIRCUMSTANCES: now.of_encoder(weights, measure)}
+    rows = [
+        _with(row, mine if row.subject == subject.name else common) for row in measure.run(subject, now.seed)
+    ]
+    return [replace(row, seeds=row.seeds or (now.seed,)) for row in rows]
 
 
 def _with(result: Result, common: dict[str, Any]) -> Result:
     return replace(result, setting=common | result.setting)
+
+
+def unmeasured(folder: Path, protocols: Sequence[str | Protocol]) -> list[Protocol]:
+    """Those of `protocols` of which the run in `folder` has no result."""
+    rows = runs.read_rows(folder / runs.EVALUATION)
+    return [one for one in map(protocol_of, protocols) if not any(one.owns(row["protocol"]) for row in rows)]
 
 
 def check_channels(encoder: Encoder) -> None:

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from nolabel.encoders.base import Encoder
 from nolabel.evaluation import _head_training as heads
+from nolabel.evaluation._accuracy import Metric
 from nolabel.evaluation._head_training import Choice, Classifier, Plan, Setting
 from nolabel.evaluation._ranges import COUNT, hold
 from nolabel.evaluation._untrained import untrained
@@ -33,6 +34,8 @@ class SupervisedOptions:
     """"small": three rates by two weight decays; "paper": seven by eight"""
     augment: Literal["crop", "shift", "none"] = "crop"
     """training views: random crops and flips, small shifts and flips, or the whole image"""
+    choose_by: Metric = "top1"
+    """accuracy that rate and decay are chosen by; "balanced": the mean over classes"""
 
     def __post_init__(self) -> None:
         hold(self, steps=COUNT, choice_steps=COUNT, batch_size=COUNT)
@@ -82,6 +85,7 @@ class Supervised(Protocol):
 
         plan = Plan(options.steps, options.batch_size, options.augment)
         tried = replace(plan, steps=options.choice_steps)
-        choice = heads.choose(subject, start, settings(options.grid), tried, seed)
+        choice = heads.choose(subject, start, settings(options.grid), tried, seed, options.choose_by)
         model = heads.train_classifier(subject, start(), subject.train, choice.setting, plan, seed)
-        return model, choice, plan.described() | {"choice_steps": options.choice_steps}, subject
+        told = {"choice_steps": options.choice_steps, "chosen_by": options.choose_by}
+        return model, choice, plan.described() | told, subject

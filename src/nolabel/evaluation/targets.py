@@ -86,9 +86,11 @@ class Wanted:
 
     def key(self, target: Target, protocol: str) -> dict[str, Any]:
         """What must be the same for a row to stand for this measurement."""
-        key = {"fingerprint": target.store.fingerprint, "size": self.size, "seed": self.seed}
-        tuned = {"steps": self.steps, "batch_size": self.batch_size, "grid": self.grid}
-        return key | ({"asked": tuned} if protocol == FINETUNE else {})
+        key: dict[str, Any] = {"fingerprint": target.store.fingerprint, "size": self.size, "seed": self.seed}
+        if protocol == FINETUNE:
+            key["asked"] = {"steps": self.steps, "batch_size": self.batch_size, "grid": self.grid}
+            key |= {"chosen_by": "balanced"} if target.metric == "balanced" else {}
+        return key
 
     def protocols(self, target: Target) -> tuple[str, ...]:
         """Fine-tuning knows one class an image, so a set with several has the linear transfer alone."""
@@ -217,7 +219,11 @@ def _transferred(
 
 def _trained(job: Job, own: Features, target: Target, wanted: Wanted) -> Transferred:
     """Fine-tuned, or trained from scratch where the job is that of a baseline."""
-    protocol = Finetune(wanted.tuning) if "encoder" in job.key else Supervised(wanted.scratch)
+    chosen: dict[str, Any] = {"choose_by": target.metric}
+    tuned = "encoder" in job.key
+    protocol = (
+        Finetune(replace(wanted.tuning, **chosen)) if tuned else Supervised(replace(wanted.scratch, **chosen))
+    )
     results = [replace(row, subject=job.subject) for row in protocol.run(own, wanted.seed)]
     return scored(results, own, target, FINETUNE)
 

@@ -26,6 +26,7 @@ from nolabel.evaluation.linear import (
     ROUGH,
     VALIDATION_SHARE,
     Choice,
+    Curve,
     Grid,
     Linear,
     LinearOptions,
@@ -200,10 +201,10 @@ def _choose_tagged(subject: Features, tags: Tensor, random: torch.Generator) -> 
     for x in matrices.values():
         standardise(x, fitted_on)
 
-    def curve(x: Tensor, grid: Grid) -> dict[float, float]:
+    def curve(x: Tensor, grid: Grid) -> Curve:
         problem = Problem(x[:fitted_on], tags[order[:fitted_on]].to(x.device), tags.shape[1])
         return {
-            fit.l2: _mean_precision(fit.logits(x[fitted_on:]).cpu().numpy(), known)
+            fit.l2: (_mean_precision(fit.logits(x[fitted_on:]).cpu().numpy(), known), None)
             for fit in sweep(problem, l2_values(grid), tolerance=ROUGH)
         }
 

@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+CLASSES = 313
 RANGES = (
     (-90, 50, 90), (-80, 20, 90), (-70, 0, 90), (-60, -20, 90), (-50, -30, 100), (-40, -40, 100), (-30, -50, 100),
     (-20, -50, 100), (-10, -60, 100), (0, -70, 100), (10, -80, 90), (20, -80, 90), (30, -90, 90), (40, -100, 90),
@@ -33,6 +34,17 @@ def masses(index: Tensor, share: Tensor, classes: int) -> Tensor:
     return torch.zeros(classes, device=share.device).scatter_add_(0, index.flatten(), share.flatten())
 
 
+def best_constant(index: Tensor, share: Tensor, weight: Tensor) -> Tensor:
+    """The same logits in every place, (N, 313), that lose least on soft targets (N, K) of weights (N,)."""
+    mass = masses(index, share * weight[:, None], CLASSES)
+    return (mass / mass.sum().clamp_min(1e-12)).clamp_min(1e-12).log().expand(len(index), -1)
+
+
+def least_loss(share: Tensor, weight: Tensor) -> Tensor:
+    """What cross-entropy keeps when the answer is the soft target (N, K): its entropy, weighted (N,); a mean."""
+    return (weight * torch.special.entr(share).sum(1)).mean()
+
+
 def places(maps: Tensor) -> Tensor:
     """(B, C, h, w) as (B h w, C)."""
     return maps.movedim(1, -1).flatten(0, 2)
@@ -46,14 +58,15 @@ def class_weights(prior: Tensor, uniform: float) -> Tensor:
 
 def annealed_mean(logits: Tensor, classes: Tensor, temperature: float) -> Tensor:
     """Expected ab (N, 2) of the distribution sharpened by `temperature` (section 2.3, equation 5); 0: its mode."""
-    return (logits.float() / max(temperature, 1e-6)).softmax(1) @ classes
+    return (logits.to(classes.dtype) / max(temperature, 1e-6)).softmax(1) @ classes
 
 
 def errors(ab: Tensor, truth: Tensor, classes: Tensor) -> dict[str, float]:
     """How far colours ab (N, 2) lie from `truth` (N, 2), and the areas under the cumulative curve of that distance.
 
     The share of places with an error below t, averaged over t from 0 to 150 (section 4, table 1, there in per cent):
-    `auc`; `auc_rebalanced`, the mean over the classes that occur; `auc_grey`, of ab = 0.
+    `auc`; `auc_rebalanced`, the mean over the classes that occur; `auc_grey`, of ab = 0. Classes occur among these
+    N places, a batch: the paper weighs them by their frequency in all images, which the mean of many batches nears.
     """
     nearest = torch.cdist(truth, classes).argmin(1)
     share = 1 - (ab - truth).norm(dim=1).clamp_max(LARGEST) / LARGEST

@@ -77,6 +77,12 @@ def regression_loss(answer: Tensor, colours: Tensor, reach: float) -> Tensor:
     return F.mse_loss(answer, colours) if reach == math.inf else F.huber_loss(answer, colours, delta=reach)
 
 
+def regression_errors(answer: Tensor, colours: Tensor, reach: float) -> dict[str, float]:
+    """`loss` of (B, 2, t, t), and `constant_loss` of the best constant on these very colours."""
+    guesses = {"loss": answer, "constant_loss": best_constant(colours, reach)}
+    return {name: regression_loss(guess, colours, reach).item() for name, guess in guesses.items()}
+
+
 def best_constant(colours: Tensor, reach: float) -> Tensor:
     """The one colour that loses least on (B, 2, t, t) by Huber's error of `reach`, squared where that is infinite.
 

@@ -18,12 +18,13 @@ if TYPE_CHECKING:
 ROOM = 2.2
 """least side of what is kept around a seed, in sides of the seed: the paper's shift, zoom and turn together need it"""
 SOURCES = 10_000
-"""images that seeds are looked for in"""
+"""images that seeds are looked for in, unless more are needed to take no more from one than asked"""
 
 
 def side_of(o: "ExemplarOptions", size: int) -> int:
     """Side of a seed in pixels for images of `size` px; UsageError where it is too small or too large."""
-    side = o.patch or (size // 2 if size <= 32 else 8 * round(size / 24))
+    usual = size // 2 if size <= 32 else 8 * round(size / 24 if size <= 96 else 3 * size / 64)
+    side = o.patch or usual
     if not SMALLEST <= side <= size:
         raise UsageError(f"Seeds of {side} px do not fit images of {size} px: take {SMALLEST} to {size} px.")
     return side
@@ -60,33 +61,38 @@ def cut(
     """The seeds of `side` px with their surroundings, uint8 (o.seeds, 3, room, room), from images of `size` px.
 
     An image gives `o.seeds_per_image` where there are enough images, each at one of the scales, by turns; its place is
-    drawn by the energy of the gradients, or anywhere.
+    drawn by the energy of the gradients, or anywhere; where the image is large enough, the surroundings of the seed lie
+    in it (specification 1.8).
     """
-    order = torch.randperm(len(store), generator=generator)[:SOURCES]
+    sources = max(SOURCES, math.ceil(o.seeds / o.seeds_per_image))
+    order = torch.randperm(len(store), generator=generator)[:sources]
     chosen = order[torch.arange(o.seeds) // o.seeds_per_image % len(order)]
-    found = []
+    found, room = [], room_of(o, side)
     for turn, scale in enumerate(o.seed_scales):
         for rows in chosen[turn :: len(o.seed_scales)].split(500):
             images = plain.whole(store.batch(rows), max(side, round(size / scale))).cpu()
-            energy = gradient_energy(images, side)
+            energy, edge = gradient_energy(images, side), 0
+            if images.shape[-1] >= room:
+                edge = (room - side) // 2
+                energy = energy[:, edge : energy.shape[1] - edge, edge : energy.shape[2] - edge]
             flat = energy.flatten(1)
             place = torch.multinomial(
                 flat + 1e-12 if o.gradient_sampling else torch.ones_like(flat), 1, generator=generator
             )[:, 0]
-            corner = torch.stack([place // energy.shape[2], place % energy.shape[2]], 1)
-            found.append(_around(images, corner, side, o))
+            corner = torch.stack([place // energy.shape[2], place % energy.shape[2]], 1) + edge
+            found.append(_around(images, corner, side, room, o.border))
     return torch.cat(found)
 
 
-def _around(images: Tensor, corner: Tensor, side: int, o: "ExemplarOptions") -> Tensor:
-    """The square around each seed (its top left `corner`), images continued by reflection, or black."""
-    room, last = room_of(o, side), images.shape[-1] - 1
+def _around(images: Tensor, corner: Tensor, side: int, room: int, border: str) -> Tensor:
+    """The square of `room` px around each seed (its top left `corner`), images continued by reflection, or black."""
+    last = images.shape[-1] - 1
     steps = torch.arange(room) - (room - side) // 2
     wanted = [corner[:, i : i + 1] + steps for i in (0, 1)]
     rows, columns = (last - (at % (2 * last) - last).abs() for at in wanted)
     image = torch.arange(len(images)).view(-1, 1, 1)
     found = images.movedim(1, -1)[image, rows[:, :, None], columns[:, None]].movedim(-1, 1)
-    if o.border == "zero":
+    if border == "zero":
         inside = [(at >= 0) & (at <= last) for at in wanted]
         found = found * (inside[0][:, None, :, None] & inside[1][:, None, None, :])
     return (found * 255).round().byte()

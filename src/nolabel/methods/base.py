@@ -144,7 +144,17 @@ class Method(nn.Module, ABC):
 
     @abstractmethod
     def views(self, images: ImageBatch, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What the network sees, float32 in [0, 1]; pure, without gradient; may run ahead of the step."""
+        """What the loss is computed from, images float32 in [0, 1] or standardised.
+
+        Pure, without gradient; may run ahead of the step.
+        """
+
+    def given(self, views: dict[str, Tensor]) -> Tensor | None:
+        """What the encoder is given of the images, (B m, 3, h, w), the m of an image adjacent; None: nothing of them.
+
+        For the sheet of views in a report.
+        """
+        return next((v for v in views.values() if v.ndim == 4 and v.shape[1] == 3), None)
 
     @abstractmethod
     def forward(self, views: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -154,7 +164,7 @@ class Method(nn.Module, ABC):
         """
 
     def chance_loss(self, images: int) -> float | None:
-        """Closed form of the loss of a head that gives the same for all inputs, at `images` images a step."""
+        """Closed form of the least loss of a head that gives the same for all inputs, at `images` images a step."""
         return None
 
     @abstractmethod

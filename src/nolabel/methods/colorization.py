@@ -29,16 +29,9 @@ from torch import Tensor
 from nolabel.data.batch import ImageBatch
 from nolabel.encoders.base import Encoder
 from nolabel.encoders.colorization_net import colour_head
-from nolabel.methods import _colouring
-from nolabel.methods._colour_bins import (
-    annealed_mean,
-    class_weights,
-    colour_classes,
-    errors,
-    masses,
-    places,
-    soft_targets,
-)
+from nolabel.errors import UsageError
+from nolabel.methods import _colour_bins, _colouring
+from nolabel.methods._colour_bins import annealed_mean, colour_classes, places, soft_targets
 from nolabel.methods._colouring import Space
 from nolabel.methods.base import DataInfo, Method, Recipe
 from nolabel.views import geometry, plain
@@ -83,6 +76,15 @@ class ColorizationOptions:
     """smallest crop, as a share of the image's area"""
     flip_p: float = 0.5
     """probability of a horizontal flip"""
+
+    def __post_init__(self) -> None:
+        shares = 0 < self.rebalance <= 1 and 0 < self.crop_min <= 1
+        if not (shares and 1 <= self.neighbours <= _colour_bins.CLASSES and 0 <= self.temperature < math.inf):
+            raise UsageError(
+                f"Colorization needs rebalance (not {self.rebalance}) and crop_min (not {self.crop_min}) in (0, 1], "
+                f"1 to {_colour_bins.CLASSES} neighbours (not {self.neighbours}) and a temperature of 0 or more (not "
+                f"{self.temperature})."
+            )
 
 
 PAPER_IMAGENET = (
@@ -152,9 +154,9 @@ class Colorization(Method):
             ab = rgb_to_lab(plain.whole(store.batch(rows), self.data.size))[:, 1:]
             ab = _colouring.coarse(ab, self.target, self.options.subsample).cpu()
             found = soft_targets(places(ab), self.classes.cpu(), self.options.neighbours)
-            prior += masses(*found, len(prior))
+            prior += _colour_bins.masses(*found, len(prior))
         prior /= prior.sum()
-        self.weights.copy_(class_weights(prior, self.options.rebalance))
+        self.weights.copy_(_colour_bins.class_weights(prior, self.options.rebalance))
         if self.bins:
             constant = prior.to(self.weights.device) * self.weights
             self.head[-1].bias.copy_(constant.clamp_min(RAREST).log())  # type: ignore[operator]
@@ -209,27 +211,26 @@ class Colorization(Method):
     def held_out(self, views: dict[str, Tensor]) -> dict[str, float]:
         """Loss, and `constant_loss`: that of the best answer which is the same everywhere, on these very images.
 
-        In Lab also `ab_error`, the mean distance in ab from the truth, and the area under its cumulative curve (table 1
-        of the paper): `auc`, with all classes alike `auc_rebalanced`, and of grey pictures `auc_grey`.
+        Of classes also `kl`, the loss less that of an answer which is the target (specification 4.4). In Lab
+        `ab_error`, the mean distance in ab from the truth, and the area under its cumulative curve (table 1 of the
+        paper): `auc`, with all classes alike `auc_rebalanced`, and of grey pictures `auc_grey`.
         """
         answer, colours = self.answer(views["grey"]).float(), views["colours"]
         if not self.bins:
-            guesses = {"loss": answer, "constant_loss": _colouring.best_constant(colours, self.reach)}
-            found = {
-                name: _colouring.regression_loss(g, colours, self.reach).item() for name, g in guesses.items()
-            }
+            found = _colouring.regression_errors(answer, colours, self.reach)
             if self.space == "lab":
-                found |= errors(places(answer * self.unit), places(colours * self.unit), self.classes)
+                found |= _colour_bins.errors(
+                    places(answer * self.unit), places(colours * self.unit), self.classes
+                )
             return found
-        logits = places(answer)
-        index, share, weight = self._targets(colours)
-        mass = masses(index, share * weight[:, None], len(self.classes))
-        constant = (mass / mass.sum().clamp_min(1e-12)).clamp_min(1e-12).log().expand(len(index), -1)
+        logits, targets = places(answer), self._targets(colours)
+        loss, least = colorization_loss(logits, *targets), _colour_bins.least_loss(*targets[1:])
         ab = annealed_mean(logits, self.classes, self.options.temperature)
         return {
-            "loss": colorization_loss(logits, index, share, weight).item(),
-            "constant_loss": colorization_loss(constant, index, share, weight).item(),
-            **errors(ab, places(colours), self.classes),
+            "loss": loss.item(),
+            "constant_loss": colorization_loss(_colour_bins.best_constant(*targets), *targets).item(),
+            "kl": (loss - least).item(),
+            **_colour_bins.errors(ab, places(colours), self.classes),
         }
 
     @torch.no_grad()

@@ -7,11 +7,11 @@ tells painted from real (equation 2) can join it, for sharp pictures.
 
 The paper's values: `PAPER_FEATURES` (AlexNet, 227 px, random regions, no adversary; its code was not released) and
 `PAPER_PICTURES` (128 px, a central hole of 64 px whose outer 7 px stay visible and count ten times, joint loss); with
-4 px it is the released code's, `CODE_PICTURES`. That code has one region of thresholded noise for the whole batch
-(`mask_per_image=False`) and counts the whole image then (`loss_region="whole"`); its wrong order of channels in the
-mean colour, and the paper's outlines of PASCAL objects, are not built. Crops are 13 to 100 % of the area, where the
-code cuts 128 of 350 px (13 %): the store keeps 1.25 times the size, too few pixels.
-The scaled defaults (ours) have one doubling decoder for all encoders, AdamW with a cosine, a frozen whitened stem.
+4 px it is the released code's, `CODE_PICTURES`. That code has one random region for the whole batch
+(`mask_per_image=False`) and counts the whole image then (`loss_region="whole"`). Not built: its wrong order of channels
+in the mean colour; biases of convolutions set to zero before every step; the painter's gradient through the adversary
+after its update (here both move at once); outlines of PASCAL objects; crops of 13 % of the area (here 13 to 100 %: the
+store keeps too few pixels). Scaled defaults (ours): a doubling decoder, AdamW with a cosine, a frozen whitened stem.
 """
 
 from dataclasses import dataclass, replace
@@ -90,8 +90,8 @@ class ContextEncoderOptions:
 
 _ADAM = Recipe(batch_size=64, optimizer="adamw", lr=1e-4, weight_decay=0.0, schedule="constant", warmup=0.0)
 _GAN = replace(_ADAM, lr=2e-3, momentum=0.5, adversary_rate=0.1, epochs=500.0)
-PAPER_FEATURES = (ContextEncoderOptions(bottleneck_dropout=0.5), _ADAM)
-"""section 4.2, for `context_encoder_features` at 227 px; rate and dropout from memory, batch size ours"""
+PAPER_FEATURES = (ContextEncoderOptions(bottleneck_dropout=0.5), replace(_ADAM, epochs=5.0))
+"""section 4.2, `context_encoder_features` at 227 px; 100,000 steps; rate and dropout from memory, batch size ours"""
 PAPER_PICTURES = (ContextEncoderOptions("central", bottleneck="fc", adversarial=True, crop_min=0.13), _GAN)
 """section 4.1 and the released solver, for `context_encoder_inpainting` at 128 px"""
 CODE_PICTURES = (replace(PAPER_PICTURES[0], overlap=4), _GAN)

@@ -9,7 +9,10 @@ The paper's values, as `PAPER_IMAGENET` (section 3.1): images of 150,000 to 450,
 encoder `alexnet_context` with `--head fc`: fc6 for each patch, then 4096, 4096 and 8. Its rate is not recorded (it
 names a momentum of 0.999): the released code's stands there. That code (`CODE_IMAGENET`): uniform noise, contrast taken
 out too, four grids an image, a third of the patches shrunk to any side and enlarged (here to one of three sides); it
-keeps the aspect of an image and draws its pixel count evenly, where ours is a square whose side is.
+keeps the aspect of an image and draws its pixel count evenly, where ours is a square whose side is. Different from
+both: photographs are enlarged from the 1.25 times their size that the store keeps; patches are not multiplied by 50 as
+in the code, whose local response normalisation feels it; and in place of its Xavier weights conv1 and conv2 of
+`alexnet_context` start from He's normal distribution, all other layers as torch's do.
 
 The scaled defaults (ours) are for minutes on a processor: patches of 12 px at 32 px, on images enlarged by up to
 1.73; every patch of the grid serves in several pairs, so that one pass of the encoder answers for many. `layout="free"`
@@ -198,7 +201,7 @@ class ContextPrediction(Method):
     def forward(self, views: dict[str, Tensor]) -> dict[str, Tensor]:
         logits = self.answer(views["patches"], len(views["labels"]))
         labels = views["labels"].flatten()
-        accuracy = (logits.detach().argmax(1) == labels).float().mean()
+        accuracy = _places.share_named(logits.detach().argmax(1), labels, self.options.layout)
         return {"loss": context_loss(logits, labels), "accuracy": accuracy}
 
     def chance_loss(self, images: int) -> float:
@@ -206,7 +209,7 @@ class ContextPrediction(Method):
 
     @torch.no_grad()
     def held_out(self, views: dict[str, Tensor]) -> dict[str, float]:
-        """Loss, and the share of places that are named right."""
+        """Loss, and the share of pairs whose place is named, the mean over the places."""
         return {name: value.item() for name, value in self(views).items()}
 
     @torch.no_grad()

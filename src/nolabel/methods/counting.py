@@ -70,7 +70,7 @@ class CountingOptions:
     head: Literal["pooled", "fc"] = "pooled"
     """`pooled`: average, 512, counts; `fc`: a 3x3 pool, 4096, 4096, counts (paper)"""
     count_bias: float = 0.1
-    """start of the last bias, cut to where the loss starts at M; at 0 units may be dead from the start"""
+    """start of the last bias, cut to where the loss (`per_pair`) starts at M; at 0 units may be dead from the start"""
 
     def __post_init__(self) -> None:
         if self.margin <= 0 or self.load_scale < 1 or self.counts < 0:
@@ -215,6 +215,7 @@ class Counting(Method):
         }
 
     def chance_loss(self, images: int) -> float:
+        """What counting nothing costs: of all counts that are the same for every image, none cost less."""
         return self.options.margin if self.options.contrastive else 0.0
 
     def collapsed(self, row: dict[str, float], progress: float) -> str | None:

@@ -53,7 +53,7 @@ class ExemplarOptions:
     triplet_margin: float = 0.5
     """form `triplet`: by how much the squared distance to another seed must be larger"""
     patch: int = 0
-    """side of a seed in pixels; 0: half the image up to 32 px, else a third (paper 32 of 96)"""
+    """side of a seed in pixels; 0: half the image up to 32 px, a third up to 96 (paper: 32), then three eighths"""
     copies: int = 2
     """copies for each image of the batch in one step"""
     transforms_per_seed: int = 0
@@ -210,6 +210,9 @@ class Exemplar(Method):
             **{name: flat[name] for name in ("labels", "noise") if name in flat},
         }
 
+    def given(self, views: dict[str, Tensor]) -> None:
+        """Nothing of the images of a step: copies are of the seeds, which the panel shows."""
+
     def copies(self, drawn: dict[str, Tensor]) -> Tensor:
         """The drawn copies, (B, 3, p, p) in [0, 1]: geometry in one resampling, then contrast and colour."""
         windows = self.windows[drawn["labels"]].float() / 255
@@ -226,10 +229,8 @@ class Exemplar(Method):
         elif self.options.form == "triplet":
             loss, accuracy = forms.triplet_loss(answers, labels, self.options.triplet_margin)
         else:
-            loss, accuracy = (
-                exemplar_loss(answers, labels),
-                (answers.detach().argmax(1) == labels).float().mean(),
-            )
+            loss = exemplar_loss(answers, labels)
+            accuracy = (answers.detach().argmax(1) == labels).float().mean()
         return {"loss": loss, "accuracy": accuracy}
 
     def chance_loss(self, images: int) -> float:

@@ -10,7 +10,9 @@ channels of colour images shifted by up to 2 px; each tile's mean and deviation 
 10 every 100,000 of 350,000 steps, 256 puzzles, decay 5e-4. Its context-free net is the encoder `alexnet_jigsaw`
 (grouped AlexNet columns) with `--head fc`: fc6 for each tile, fc7 over all of them; any encoder may stand in the
 columns' place. The first released code (`CODE_IMAGENET`) has 100 orders, an fc6 of 1024, no grey images, no channel
-shifts, and takes out the tiles' means alone. What starts the layers is torch's, and biases learn at everybody's rate.
+shifts, and takes out the tiles' means alone. Different here: the net's convolutions start from He's normal distribution
+with biases of 0, the layers above as torch's do (code: normal, deviation 0.01, some biases 1), and biases learn as
+weights do (code: twice as fast).
 
 The scaled defaults (ours) are for minutes on a processor: 2 x 2 tiles up to 32 px, a small head, AdamW with a
 cosine, and several orders of the same tiles in one step: joining features again costs next to nothing.

@@ -1,11 +1,11 @@
 """Context encoder again.
 
-Paper (section 4.2): AlexNet at 227 px, random regions, squared error alone, ImageNet. `pictures` (section 4.1): the
-inpainting net at 128 px with its adversary. Scaled: `resnet10` at 32 px, ten minutes on two cores.
+Paper (section 4.2): AlexNet at 227 px, random regions, squared error alone, ImageNet, 100,000 steps. `pictures`
+(section 4.1): the inpainting net at 128 px with its adversary. Scaled: `resnet10` at 32 px, ten minutes on two cores.
 
 Settings: command; length; hardware; result (by tools/method_pages.py).
 
-- `nolabel reproduce context-encoder-paper DATA`: 100 epochs; 840 minutes of a Titan X in the paper; not run.
+- `nolabel reproduce context-encoder-paper DATA`: 100,000 steps; 840 minutes of a Titan X in the paper; not run.
 - `nolabel reproduce context-encoder-pictures DATA`: 500 epochs; minutes not recorded in the paper, wants a GPU; not
   run.
 - `nolabel reproduce context-encoder-scaled cifar10.zip`: 10 minutes; two cores of a processor; linear 67.6 %, kNN
@@ -23,7 +23,7 @@ from nolabel.recipes import CALTECH, IMAGENET, Reproduction, scaled
 
 _FEATURES = ("Context Encoder Table 2", "Split-brain linear")
 PAPER = Reproduction(
-    method="context_encoder", encoder="context_encoder_features", size=227, dataset=IMAGENET, length={"epochs": 100},
+    method="context_encoder", encoder="context_encoder_features", size=227, dataset=IMAGENET, length={"steps": 100_000},
     options=PAPER_FEATURES[0], recipe=PAPER_FEATURES[1], protocols=("linear",), beside=_FEATURES,
     deviations=(
         "Regions are thresholded noise, as in the released code; the paper pasted outlines of PASCAL objects.",

@@ -24,7 +24,12 @@ _BESIDE = (
 PAPER = Reproduction(
     method="context_prediction", encoder="alexnet_context", size=387, dataset=IMAGENET, length={"epochs": 80},
     options=PAPER_IMAGENET[0], recipe=PAPER_IMAGENET[1], protocols=("linear", "discovery"), beside=_BESIDE,
-    deviations=("A linear probe and clusters of patches are measured; the paper's table is detection on PASCAL.",),
+    deviations=(
+        "A linear probe and clusters of patches are measured; the paper's table is detection on PASCAL.",
+        "Photographs are stored at 1.25 times the size and enlarged from there.",
+        "Patches are not multiplied by 50, as they are in the code.",
+        "Weights start from He's normal distribution (conv1, conv2) and as torch's do, not from Xavier's.",
+    ),
     hardware="about 40,000 minutes (four weeks) of a K40 in the paper",
 )  # fmt: skip
 SCALED = scaled(ContextPrediction, _BESIDE, "resnet10 on patches of 12 px of images of 32 px.")

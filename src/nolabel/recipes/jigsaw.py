@@ -19,7 +19,10 @@ _BESIDE = ("Jigsaw ImageNet", "Jigsaw PASCAL", "Split-brain linear", "Revisiting
 PAPER = Reproduction(
     method="jigsaw", encoder="alexnet_jigsaw", size=255, dataset=IMAGENET, length={"steps": 350_000},
     options=PAPER_IMAGENET[0], recipe=PAPER_IMAGENET[1], protocols=("linear",), beside=_BESIDE,
-    deviations=("A linear probe is measured; the paper trains the upper layers again, and detects on PASCAL.",),
+    deviations=(
+        "A linear probe is measured; the paper trains the upper layers again, and detects on PASCAL.",
+        "Weights start from He's normal distribution (convolutions) and as torch's do; biases learn no faster.",
+    ),
     hardware="3,600 minutes (2.5 days) of a GPU in the paper",
 )  # fmt: skip
 SCALED = scaled(Jigsaw, _BESIDE, "resnet10 on 2 x 2 tiles (24 orders) of images of 32 px.")

@@ -1,7 +1,7 @@
 """Numbers and names as a person reads them."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from unicodedata import category
 
@@ -119,3 +119,12 @@ def setting_in_words(name: str, values: Mapping[str, Any]) -> str:
     if len(whose) == 1:
         return f"{name}: {next(iter(whose))}"
     return f"{name}: " + ", ".join(f"{value} for {listed(labels)}" for value, labels in whose.items())
+
+
+def setting_by(name: str, values: Sequence[Any], *labels: Sequence[str]) -> str:
+    """As `setting_in_words`, by the first of `labels` (one for each value) that tells the values apart, or the last."""
+    told = [dict(zip(own, values, strict=True)) for own in labels]
+    whole = (
+        one for own, one in zip(labels, told, strict=True) if [one[label] for label in own] == list(values)
+    )
+    return setting_in_words(name, next(whole, told[-1]))

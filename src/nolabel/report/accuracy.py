@@ -1,26 +1,29 @@
 """The sections on accuracy: the table with baselines and intervals, its chart, and accuracy by stage."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from markupsafe import Markup
 
 from nolabel.report import figures
-from nolabel.report._text import SPACE, count, in_words, interval, p_value, percent, setting_in_words, signed
+from nolabel.report._text import SPACE, count, in_words, interval, p_value, setting_by, signed
 from nolabel.report.records import (
     DIFFERENCE,
+    GRID_END,
     LABEL_FREE,
     LEAKAGE,
     METRICS_IN_WORDS,
     Record,
     Row,
+    images_in_words,
     leaks,
     measure_in_words,
     measured_on,
     pooled,
     protocol_in_words,
     subject_in_words,
+    unconverged,
 )
 from nolabel.report.sections import part
 from nolabel.report.verdict import paired_difference, untrained_row
@@ -34,9 +37,13 @@ SETTINGS = {
     "choice_images": "of these for choosing",
     "values": "values per image",
     "standardise": "standardised",
+    "nmi_norm": "NMI normalised by",
 }
 """keys of `Row.setting` that need other words"""
-UNTOLD = ("data", "from_cache", "labels", "iterations", "objective", "of_seeds", "verdict")
+UNTOLD = (
+    *("data", "from_cache", "circumstances", "labels", "iterations", "objective", "converged"),
+    *("of_seeds", "verdict", "against"),
+)
 """keys of `Row.setting` that are told elsewhere or to nobody but a machine"""
 
 
@@ -82,7 +89,7 @@ def entries_of(records: Sequence[Record], data: str) -> list[Entry]:
 
 def _group(entries: Sequence[Entry]) -> Markup:
     rows = [row for entry in entries for row in entry.rows]
-    body = Markup().join(part("sentence", sentence) for sentence in leaks(rows))
+    body = Markup().join(part("sentence", sentence) for sentence in (*leaks(rows), *unconverged(rows)))
     for protocol in sorted(
         {row.protocol for row in rows if row.protocol != LEAKAGE},
         key=lambda name: (name != "linear", name != "knn", name),
@@ -134,9 +141,8 @@ def _table(entries: Sequence[Entry], protocol: str, metrics: Sequence[str]) -> M
     ranked = _ranked(entries, protocol, metrics[0])
     lines = []
     for entry, first in ranked:
-        chosen = [f"{CHOICES[k]} {in_words(v)}".strip() for k, v in first.chosen.items() if k in CHOICES]
         cells = [*(_value(entry.row(protocol, metric)) for metric in metrics), _against(entry, first)]
-        cells += [_cell(count(first.n)), _cell(in_words(first.seeds)), _cell(", ".join(chosen))]
+        cells += [_cell(count(first.n)), _cell(in_words(first.seeds)), _cell(chosen_in_words(first))]
         lines.append({"name": entry.label, "own": not entry.is_baseline, "cells": cells})
     used = [c for c in range(len(columns)) if any(line["cells"][c]["value"] for line in lines)]
     for line in lines:
@@ -147,16 +153,27 @@ def _table(entries: Sequence[Entry], protocol: str, metrics: Sequence[str]) -> M
     return part("accuracies", caption, [columns[c] for c in used], lines)
 
 
+def chosen_in_words(row: Row, names: Mapping[str, str] = CHOICES) -> str:
+    """What was chosen on validation images, of the keys of `names`: `stage2, L2 0.01 (end of the grid)`."""
+    return ", ".join(
+        f"{name} {in_words(row.chosen[key])}".strip() + GRID_END * (key == "l2" and row.at_grid_end)
+        for key, name in names.items()
+        if row.chosen.get(key) is not None
+    )
+
+
 def _settings(measured: Sequence[tuple[Entry, Row]]) -> list[str]:
-    """How it was measured, each setting of those entries that have it."""
+    """How it was measured, each setting of the rows that have it; where these differ, by entry, measure or both."""
     names = dict.fromkeys(name for _, row in measured for name in row.setting if name not in UNTOLD)
-    return [
-        setting_in_words(
-            SETTINGS.get(name, name).replace("_", " "),
-            {entry.label: row.setting[name] for entry, row in measured if name in row.setting},
-        )
-        for name in names
-    ]
+    return [_setting(name, [one for one in measured if name in one[1].setting]) for name in names]
+
+
+def _setting(name: str, measured: Sequence[tuple[Entry, Row]]) -> str:
+    entries = [entry.label for entry, _ in measured]
+    measures = [measure_in_words(row.metric, row.against) for _, row in measured]
+    both = [f"{measure} of {entry}" for measure, entry in zip(measures, entries, strict=True)]
+    values = [row.setting[name] for _, row in measured]
+    return setting_by(SETTINGS.get(name, name).replace("_", " "), values, entries, measures, both)
 
 
 def _cell(value: str, detail: str = "") -> dict[str, str]:
@@ -166,8 +183,7 @@ def _cell(value: str, detail: str = "") -> dict[str, str]:
 def _value(row: Row | None) -> dict[str, str]:
     if row is None:
         return _cell("")
-    known = row.low is not None and row.high is not None
-    return _cell(percent(row.value), interval(row.low, row.high) if known else "")  # type: ignore[arg-type]
+    return _cell(row.in_words, row.detail)
 
 
 def _against(entry: Entry, row: Row) -> dict[str, str]:
@@ -192,8 +208,8 @@ def _measures(entries: Sequence[Entry], protocol: str) -> Markup:
         own = {(row.metric, row.against): row for row in entry.rows if row.protocol == protocol}
         found = [own.get(metric) for metric in metrics]
         if any(found):
-            cells = [_cell(row.in_words, row.ends) if row else _cell("") for row in found]
-            cells.append(_cell(count(max(row.n for row in found if row))))
+            cells = [_value(row) for row in found]
+            cells.append(_cell(images_in_words([row for row in found if row])))
             lines.append({"name": entry.label, "own": not entry.is_baseline, "cells": cells})
     names = [measure_in_words(*metric) for metric in metrics]
     told = dict.fromkeys(
@@ -201,7 +217,10 @@ def _measures(entries: Sequence[Entry], protocol: str) -> Markup:
     )
     title = "What the features look like, labels aside" if protocol == LABEL_FREE else title_of(protocol)
     body = part("subtitle", title) + Markup().join(part("sentence", t) for t in told)
-    return body + part("accuracies", "", [*names, "images"], lines)
+    measured = [(entry, row) for entry in entries for row in entry.rows if row.protocol == protocol]
+    told = "; ".join(_settings([one for one in measured if not _is_accuracy(one[1])]))
+    caption = f"{told}{'. ' * bool(told)}Small type: 95{SPACE}% interval."
+    return body + part("accuracies", caption, [*names, "images"], lines)
 
 
 def by_stage(records: Sequence[Record], key: str = "stages") -> Markup:

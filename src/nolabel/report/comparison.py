@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from statistics import fmean
 
 from nolabel.report._text import MINUS, SPACE, count, listed, percent, points
 from nolabel.report.records import (
@@ -65,9 +66,12 @@ class Contender:
 
     @property
     def validation(self) -> float | None:
-        """Accuracy on the part of the training images that choices were made on; None where there was none."""
-        value = self.row.chosen.get("validation")
-        return None if value is None else float(value)
+        """As `row`, on the part of the training images that choices were made on; None where there was none.
+
+        The mean over draws of labels, where there were several.
+        """
+        value = self.row.chosen.get("validation_balanced" if self.row.metric == "balanced" else "validation")
+        return fmean(value) if isinstance(value, list) else value
 
 
 def compared(records: Sequence[Record]) -> Verdict:
@@ -218,10 +222,11 @@ def _few_labels(best: Contender) -> list[str]:
     for head, reader in FEW_LABELS.items():
         pairs = [
             (row, amount, gain_over(rows, row, random))
-            for row in rows
-            if (row.subject, row.metric) == (best.record.subject, "top1")
-            and row.protocol.startswith(f"{head}@")
-            and (amount := amount_of_labels(row.protocol))
+            for top1 in rows
+            if (top1.subject, top1.metric) == (best.record.subject, "top1")
+            and top1.protocol.startswith(f"{head}@")
+            and (amount := amount_of_labels(top1.protocol))
+            for row in by_classes(rows, top1)[:1]
             if (random := untrained_row(rows, row)) is not None
         ]
         gains = together([gain for *_, gain in pairs])
@@ -234,6 +239,7 @@ def _few_labels(best: Contender) -> list[str]:
         drawn = dict.fromkeys(row.setting["drawn"] for row, *_ in pairs if "drawn" in row.setting)
         if amounts:
             rests = f" ({'; '.join(drawn)})" if drawn else ""
+            rests += ", averaged over the classes" * (pairs[0][0].metric == "balanced")
             told.append(f"With few labels, against random weights, by {reader}{rests}: {'; '.join(amounts)}.")
     return told
 
@@ -250,7 +256,12 @@ def _saved(best: Contender) -> list[str]:
         within = [row for row in rows if str(row.setting["range"]).startswith("within")]
         if rows:
             row = max(within, key=_labels) if within else max(rows, key=_surely_saved)
-            return [_saved_sentence(row, other)]
+            steps = f" for {count(row.setting['steps'])} steps" if "steps" in row.setting else ""
+            return [
+                _saved_sentence(
+                    row, f"{other}{steps}", ", by the share of all test images," * bool(best.by_classes)
+                )
+            ]
     return []
 
 
@@ -262,9 +273,9 @@ def _labels(row: Row) -> int:
     return int(row.setting["labels"])
 
 
-def _saved_sentence(row: Row, other: str) -> str:
+def _saved_sentence(row: Row, other: str, judged_by: str) -> str:
     labels, needed = _labels(row), _labels(row) + row.value
-    told = f"With {count(labels)} labels it is as good as {other} with"
+    told = f"With {count(labels)} labels it is{judged_by} as good as {other} with"
     bound = str(row.setting["range"]).partition(":")[0]
     if bound == "at least":
         return f"{told} more than {count(needed)}, the most that were tried: {_at_least(row.low)}."

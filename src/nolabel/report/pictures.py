@@ -2,7 +2,7 @@
 
 | file            | holds                                                                          |
 | --------------- | ------------------------------------------------------------------------------ |
-| `views.npz`     | `ViewSheet`: images and what the network saw of them                           |
+| `views.npz`     | `ViewSheet`: images and what the network is given of them in training          |
 | `retrieval.npz` | `Retrieval`: queries and their nearest images                                  |
 | `untrained.npz` | the same by random weights of the run's network, for a comparison              |
 | `filters.npz`   | `weights`, float32 (O, C, k, k): the first convolution, C is 1 or 3            |
@@ -35,7 +35,7 @@ class ViewSheet:
     columns: tuple[str, ...]
     """heading of each column, such as `image`, `view 1`, `view 2`"""
     text: str
-    """one paragraph for a student: what the views are and what the network has to do with them"""
+    """what was done to the views to show them, in whole sentences; "" where nothing was"""
 
 
 @dataclass(frozen=True)

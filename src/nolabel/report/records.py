@@ -1,13 +1,14 @@
 """What a run folder holds, read for the report."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import stdev
 from typing import Any
 
 from nolabel.catalog import short_name
-from nolabel.report._text import SPACE, interval, listed, number, percent
+from nolabel.report._text import SPACE, count, interval, listed, number, percent, points
 from nolabel.runs import EVALUATION, METRICS, read_description, read_rows
 
 SKIPPED = "skipped.csv"
@@ -54,6 +55,8 @@ MEASURES = {
 """metrics that are no accuracy, and how they are called"""
 SHARES = ("map", "map11", "r_precision", "matched", "purity", "verified")
 """measures that are shares of images, as recall@k is"""
+GRID_END = " (end of the grid)"
+"""behind an L2 that is the first or the last that was tried"""
 LABEL_FREE = "diagnostics"
 DIFFERENCE = "_difference"
 LEAKAGE = "leakage"
@@ -120,6 +123,29 @@ class Row:
             if self._in_percent
             else f"{number(self.low)} to {number(self.high)}"
         )
+
+    @property
+    def spread(self) -> str:
+        """Standard deviation and each value over seeds, draws or folds; empty where it was measured once."""
+        values = self.setting.get("of_seeds") or ()
+        if len(values) < 2:
+            return ""
+        deviation = stdev(values)
+        size = points(deviation) if self._in_percent else number(deviation)
+        each = (f"{100 * value:.1f}" if self._in_percent else number(value) for value in values)
+        return f"standard deviation {size} of {', '.join(each)}"
+
+    @property
+    def detail(self) -> str:
+        """The interval's ends, and the spread where there is one: the small type of a table."""
+        return "; ".join(filter(None, (self.ends, self.spread)))
+
+    @property
+    def at_grid_end(self) -> bool:
+        """Whether the chosen L2 is the first or the last that was tried."""
+        curve = self.chosen.get("l2_curve") or {}
+        best = max(curve, key=curve.__getitem__, default=None)
+        return best in (*list(curve)[:1], *list(curve)[-1:])
 
     @property
     def _in_percent(self) -> bool:
@@ -217,6 +243,27 @@ def leaks(rows: Sequence[Row]) -> list[str]:
         for of_metric in said.values()
         for sentence, subjects in of_metric.items()
     ]
+
+
+def fit_in_words(row: Row) -> str:
+    """What was fitted: `linear probe of simclr`."""
+    return f"{protocol_in_words(row.protocol)} of {subject_in_words(row.subject)}"
+
+
+def unconverged(rows: Sequence[Row], named: Callable[[Row], str] = fit_in_words) -> list[str]:
+    """A sentence on the fits that did not end at their minimum, each as `named`; nothing where all did."""
+    names = dict.fromkeys(named(row) for row in rows if row.setting.get("converged") is False)
+    if not names:
+        return []
+    return [f"Broken off before the fit reached its minimum, so read with care: {listed(names)}."]
+
+
+def images_in_words(rows: Sequence[Row]) -> str:
+    """How many test images measures have: `500`, or where they differ `RankMe 2,000, LiDAR 500`."""
+    counts = {measure_in_words(row.metric, row.against): count(row.n) for row in rows}
+    if len(set(counts.values())) == 1:
+        return next(iter(counts.values()))
+    return ", ".join(f"{name} {n}" for name, n in counts.items())
 
 
 def find(rows: Sequence[Row], subject: str, protocol: str, metric: str) -> Row | None:

@@ -25,6 +25,7 @@ VIEWS = (
     "Each row: an image as it is stored, then what the network sees of it in training. The views are made "
     "anew each time, so that the network cannot learn single images by heart."
 )
+NO_VIEWS = "No views were kept of this run. The picture of its method, where there is one, shows what the network sees."
 WHITENED = (
     "They were computed from patches of the images before training and stay as they are: the patterns that "
     "such patches are made of, most common first, each also with opposite sign."
@@ -80,6 +81,12 @@ OWN_CURVES = (
         "Loss",
         "What training makes small. It says how well the task invented for training is solved, not how "
         "good the features are.",
+    ),
+    Curve(
+        ("held_out/kl",),
+        "Loss above its least",
+        "The loss less the part that no answer could avoid, because the targets leave several colours open. 0: "
+        "a perfect answer.",
     ),
     Curve(
         ("lr",),
@@ -271,14 +278,13 @@ def views(record: Record, thumbnails: bool = True, key: str = "views") -> Markup
     def body() -> Markup:
         sheet = pictures.load_views(record.folder)
         if sheet is None:
-            return part("sentence", "No views were kept of this run.")
+            return part("sentence", NO_VIEWS)
         exact = max(sheet.tiles.shape[2:4]) <= figures.SMALL
         picture = figures.contact_sheet(sheet.tiles)
         width = min(960, picture.shape[1] * (max(1, 96 // sheet.tiles.shape[3])))
         uri = figures.data_uri(picture, exact)
-        return part(
-            "picture", uri, "Images and their views", sheet.text or VIEWS, exact, width, sheet.columns
-        )
+        caption = f"{VIEWS} {sheet.text}".rstrip()
+        return part("picture", uri, "Images and their views", caption, exact, width, sheet.columns)
 
     return part(
         "section", key, "What the network sees", _pictured(body) if thumbnails else part("sentence", LEFT_OUT)

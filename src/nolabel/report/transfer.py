@@ -1,6 +1,6 @@
 """The transfer table: encoders on several data sets, each with its own metric, beside their untrained networks."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +13,13 @@ from nolabel.report._text import (
     number,
     p_value,
     percent,
-    setting_in_words,
+    setting_by,
     short,
     signed,
 )
 from nolabel.report.records import (
     DIFFERENCE,
+    GRID_END,
     LEAKAGE,
     SUPERVISED,
     UNTRAINED,
@@ -26,6 +27,7 @@ from nolabel.report.records import (
     Row,
     read_table,
     subject_in_words,
+    unconverged,
 )
 from nolabel.report.sections import part
 from nolabel.report.verdict import SIGNIFICANT, shown
@@ -91,12 +93,9 @@ class Line:
     @property
     def l2(self) -> str:
         """The chosen λ, and whether it is at an end of the 45 values."""
-        curve = self.encoder.chosen.get("l2_curve") or {}
         if "l2" not in self.encoder.chosen:
             return ""
-        best = max(curve, key=curve.__getitem__, default="")
-        end = " (end of the grid)" if best in (*list(curve)[:1], *list(curve)[-1:]) else ""
-        return f"{number(self.encoder.chosen['l2'])}{end}"
+        return number(self.encoder.chosen["l2"]) + GRID_END * self.encoder.at_grid_end
 
 
 @dataclass(frozen=True)
@@ -214,18 +213,31 @@ def ranks(of_subjects: dict[str, list[Row]]) -> dict[str, tuple[float, float]]:
 
 
 def leaks(folder: Path) -> list[str]:
-    """What is said of test images of the sets that are also among the training or the pretraining images."""
+    """What is said of test images of the sets that are also among the training or the pretraining images.
+
+    Of pretraining images it is said of each encoder, where there are several: they may have seen others.
+    """
+    rows = [row for row in read_table(folder / TRANSFER) if row.protocol == LEAKAGE]
+    several = len({row.subject for row in rows}) > 1
     told: list[str] = []
     clean: dict[str, list[str]] = {}
-    for row in read_table(folder / TRANSFER):
-        if row.protocol == LEAKAGE and row.value:
+    for row in rows:
+        images = f"{row.metric.removeprefix('in_')} images"
+        if row.value:
             told.append(f"{set_name(row.data)}, {row.subject}: {row.setting['sentence']}")
-        elif row.protocol == LEAKAGE:
-            clean.setdefault(row.metric.removeprefix("in_"), []).append(set_name(row.data))
+        else:
+            whose = f" of {row.subject}" if several and row.metric == "in_pretraining" else ""
+            clean.setdefault(images + whose, []).append(set_name(row.data))
     for images, names in clean.items():
         where = listed(dict.fromkeys(names))
-        told.append(f"No test image of {where} is identical, or nearly so, to one of the {images} images.")
+        told.append(f"No test image of {where} is identical, or nearly so, to one of the {images}.")
     return told
+
+
+def unfinished(folder: Path) -> list[str]:
+    """What is said of fits that did not converge."""
+    rows = _current(read_table(folder / TRANSFER))
+    return unconverged(rows, lambda row: f"{called(row.subject)} on {set_name(row.data)}")
 
 
 def summary(of_protocol: Sequence[Line]) -> list[str]:
@@ -274,7 +286,7 @@ def transfer(record: Record, key: str = "transfer") -> Markup:
         for row in rows:
             row["cells"] = [row["cells"][c] for c in used]
         body += part("accuracies", _caption(of_protocol), [columns[c] for c in used], rows, "Data set")
-    for sentence in leaks(record.folder):
+    for sentence in (*unfinished(record.folder), *leaks(record.folder)):
         body += part("sentence", sentence)
     return part("section", key, "Transfer to other data sets", body) if body else Markup()
 
@@ -308,28 +320,20 @@ def _caption(of_protocol: Sequence[Line]) -> str:
 
 
 def _setting(name: str, rows: Sequence[Row]) -> str:
-    """The setting, where it differs by subject or by set if that tells it, else by both; empty without rows."""
-    by: tuple[Callable[[Row], str], ...] = (
-        lambda row: called(row.subject),
-        lambda row: set_name(row.data),
-        lambda row: f"{called(row.subject)} on {set_name(row.data)}",
-    )
-    told = [{label(row): row.setting[name] for row in rows} for label in by]
-    whole = (
-        values
-        for label, values in zip(by, told, strict=True)
-        if all(values[label(row)] == row.setting[name] for row in rows)
-    )
-    return setting_in_words(name.replace("_", " "), next(whole, told[-1])) if rows else ""
+    """The setting by subject, by set if that tells it, else by both; empty without rows."""
+    subjects, sets = [called(row.subject) for row in rows], [set_name(row.data) for row in rows]
+    both = [f"{subject} on {data}" for subject, data in zip(subjects, sets, strict=True)]
+    values = [row.setting[name] for row in rows]
+    return setting_by(name.replace("_", " "), values, subjects, sets, both) if rows else ""
 
 
 def _cells(line: Line) -> list[dict[str, str]]:
     adjusted = p_value(float(line.difference.setting["holm"]))
     return [
         {"value": called(line.encoder.subject), "detail": ""},
-        {"value": percent(line.encoder.value), "detail": line.encoder.ends},
+        {"value": percent(line.encoder.value), "detail": line.encoder.detail},
         {"value": called(line.other.subject), "detail": ""},
-        {"value": percent(line.other.value), "detail": line.other.ends},
+        {"value": percent(line.other.value), "detail": line.other.detail},
         {"value": line.metric, "detail": ""},
         {"value": line.change, "detail": f"{line.ends}, {adjusted}"},
         {"value": count(line.encoder.n), "detail": ""},

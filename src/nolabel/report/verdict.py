@@ -9,12 +9,14 @@ from nolabel.report.records import (
     BASELINES,
     DIFFERENCE,
     LABEL_FREE,
+    LEAKAGE,
     METRICS_IN_WORDS,
     PRETRAINED,
     SUPERVISED,
     UNTRAINED,
     Row,
     find,
+    leaks,
     measure_in_words,
     protocol_in_words,
     subject_in_words,
@@ -106,7 +108,8 @@ def judge(rows: Sequence[Row], subject: str) -> Verdict:
     Of uneven test classes the mean over classes is judged in its place, and the second sentence says so.
     Where that is not kNN's, a sentence tells what kNN says, and the title too where only kNN shows a gain.
     "Better" and "worse" mean: than random weights of the same architecture, by a paired test (`shown`) or (where
-    there is none) by 95 % intervals that do not overlap.
+    there is none) by 95 % intervals that do not overlap. The last sentences are those of test images that are also in
+    another set, and where all of them are (or may be), images are not called held out.
     """
     main = main_row(rows, subject)
     if main is None:
@@ -129,7 +132,9 @@ def judge(rows: Sequence[Row], subject: str) -> Verdict:
     if near and near[0].helped and tone == "unclear":
         title = f"Better than random weights by kNN, not shown by {read_by(main.protocol)}"
     said = (*((near[1],) if near else ()), *map(_ahead, ahead), *otherwise_trained(rows, main))
-    return Verdict(tone, title, (_numbers(main, random, others), *why, conclusion, *_one_draw(main), *said))
+    numbers = _numbers(rows, main, random, others)
+    known = leaks([row for row in rows if row.value > 0])
+    return Verdict(tone, title, (numbers, *why, conclusion, *_one_draw(main), *said, *known))
 
 
 def main_row(rows: Sequence[Row], subject: str) -> Row | None:
@@ -170,9 +175,12 @@ def untrained_row(rows: Sequence[Row], main: Row) -> Row | None:
     return next((row for row in same if row.subject.startswith(UNTRAINED)), None)
 
 
-def _numbers(main: Row, random: Row | None, others: Sequence[Row]) -> str:
+def _numbers(rows: Sequence[Row], main: Row, random: Row | None, others: Sequence[Row]) -> str:
     who = f"{read_by(main.protocol)} {'with' if main.protocol == 'knn' else 'on'} this encoder"
-    sentence = f"On held-out images {who} names {_with_interval(main)} of {count(main.n)} images {RIGHT[main.metric]}"
+    where = "test" if any(row.protocol == LEAKAGE and row.value >= 1 for row in rows) else "held-out"
+    sentence = (
+        f"On {where} images {who} names {_with_interval(main)} of {count(main.n)} images {RIGHT[main.metric]}"
+    )
     beside = [f"random weights of the same network: {_with_interval(random)}"] if random else []
     beside += [f"{BASELINES[row.subject]}: {percent(row.value)}" for row in others]
     return f"{sentence}; {', '.join(beside)}." if beside else f"{sentence}."

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 OPERATIONS = ("crop", "cutout", "colour", "sobel", "noise", "blur", "rotate")
 """in the order of figure 5"""
+AREA = (0.08, 1.0)
+"""shares of an image's area that a crop keeps; colour and blur too are drawn as in the paper's full policy"""
 
 
 @dataclass(frozen=True)
@@ -54,14 +56,15 @@ class Composition(Method):
         return 2
 
     def draw(self, n: int, generator: torch.Generator, progress: float) -> dict[str, Tensor]:
-        shared = geometry.draw_crop(n, generator) | geometry.draw_flip(n, generator)
+        shared = geometry.draw_crop(n, generator, AREA) | geometry.draw_flip(n, generator)
+        again = geometry.draw_crop(n, generator, AREA)
         own = {
-            **{f"again_{key}": value for key, value in geometry.draw_crop(n, generator).items()},
+            **{f"again_{key}": value for key, value in again.items()},
             **filters.draw_cutout(n, generator),
             **colour.draw_jitter(n, generator),
             **colour.draw_grey(n, generator),
             **filters.draw_noise(n, generator),
-            **filters.draw_blur(n, generator, p=1.0),
+            **filters.draw_blur(n, generator),
             **geometry.draw_turn(n, generator, (1, 2, 3)),
         }
         return shared | own
@@ -123,5 +126,5 @@ def _crop_again(images: Tensor, drawn: dict[str, Tensor]) -> Tensor:
     """A random part of each image, enlarged to its size (read from eight bits, as all crops are)."""
     side = images.shape[-1]
     batch = ImageBatch.of((images * 255).round().byte())
-    boxes = geometry.boxes(drawn, batch.heights.to(images.device), batch.widths.to(images.device))
+    boxes = geometry.boxes(drawn, batch.heights, batch.widths)
     return geometry.crop_resize(batch, boxes, side, None)

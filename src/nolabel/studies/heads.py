@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from nolabel.data.store import ImageStore
+from nolabel.encoders._io import load_encoder
 from nolabel.evaluation._split import divide
 from nolabel.evaluation.statistics import wilson
 from nolabel.methods.simclr import SimCLR
@@ -34,8 +35,7 @@ def answers(run: Path, store: ImageStore, seed: int) -> dict[str, list[Row]]:
         DataError: labels that allow no test.
         FileFormatError: the run has no checkpoint.
     """
-    method = load_method(run)
-    assert isinstance(method, SimCLR)
+    method = trained(run)
     division = divide(store, seed)
     parts = [
         part[torch.randperm(len(part), generator=generator(seed, "heads", name))[:most]]
@@ -49,6 +49,18 @@ def answers(run: Path, store: ImageStore, seed: int) -> dict[str, list[Row]]:
             share = _accuracy(*((one[index], one[2]) for one in read), seed=seed)
             found[where].append(Row("simclr", question, "top1", *wilson(share * images, images), n=images))
     return found
+
+
+def trained(run: Path) -> SimCLR:
+    """The method of `run` around the encoder that the run keeps, whose BatchNorm statistics may be set on plain images.
+
+    Raises:
+        FileFormatError: the run has no checkpoint.
+    """
+    method = load_method(run)
+    assert isinstance(method, SimCLR)
+    method.encoder = load_encoder(run)
+    return method
 
 
 def _distort(question: str, images: Tensor, random: torch.Generator) -> tuple[Tensor, Tensor]:

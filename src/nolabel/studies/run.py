@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from nolabel.api import evaluate, pretrain
+from nolabel.data.store import ImageStore
+from nolabel.evaluation.run import unmeasured
 from nolabel.report.records import Row, read_table
-from nolabel.runs import EVALUATION, read_rows, status_of, write_rows
+from nolabel.runs import EVALUATION, status_of, write_rows
 from nolabel.studies.composition import OPERATIONS
 from nolabel.training.ensure import ensure
 
@@ -48,7 +50,7 @@ def heads() -> Iterator[Cell]:
 
 def carry_out(
     cells: Iterator[Cell],
-    data: str,
+    images: ImageStore,
     out: Path,
     *,
     minutes: float,
@@ -66,9 +68,9 @@ def carry_out(
     found, table = {}, []
     for cell in cells:
         folder = out / cell.name
-        train(cell, data, folder, minutes=minutes, encoder=encoder, seed=seed, labels=labels, say=say)
-        if not read_rows(folder / EVALUATION):
-            evaluate(folder, data, protocols=("linear",), baselines=(), labels=labels, seed=seed)
+        train(cell, images, folder, minutes=minutes, encoder=encoder, seed=seed, labels=labels, say=say)
+        if todo := unmeasured(folder, ("linear",)):
+            evaluate(folder, images, protocols=todo, baselines=(), seed=seed)
         row = next(row for row in read_table(folder / EVALUATION) if row.metric == "top1")
         found[cell.row, cell.column] = row
         table.append({"row": cell.row, "column": cell.column, **asdict(row)})
@@ -79,7 +81,7 @@ def carry_out(
 
 def train(
     cell: Cell,
-    data: str,
+    images: ImageStore,
     folder: Path,
     *,
     minutes: float,
@@ -91,5 +93,5 @@ def train(
     """Begin or end the run of `cell` in `folder`; nothing where it is finished. Raises as `ensure`."""
     if status_of(folder) != "finished":
         say(f"{cell.name}: training for {minutes:g} min ...")
-    ensure(pretrain, folder, cell.method, data, encoder=encoder, seed=seed, length={"minutes": minutes},
+    ensure(pretrain, folder, cell.method, images, encoder=encoder, seed=seed, length={"minutes": minutes},
            options=cell.options, labels=labels, progress=False)  # fmt: skip

@@ -11,12 +11,13 @@ from nolabel import catalog
 from nolabel.api import evaluate
 from nolabel.data.store import ImageStore
 from nolabel.errors import UsageError
+from nolabel.evaluation.run import unmeasured
 from nolabel.evaluation.statistics import wilson
 from nolabel.methods.exemplar import Exemplar
 from nolabel.report._text import count, listed
 from nolabel.report.figures import svg_bytes
 from nolabel.report.records import Row, read_table
-from nolabel.runs import EVALUATION, opened_at, read_description, read_rows, training_size
+from nolabel.runs import EVALUATION, read_description
 from nolabel.seeds import generator
 from nolabel.studies.run import Cell, train
 from nolabel.training.restore import load_method
@@ -57,7 +58,7 @@ def cells(counts: Sequence[int], forms: Sequence[str]) -> Iterator[Cell]:
 def carry_out(
     counts: Sequence[int],
     forms: Sequence[str],
-    data: str,
+    images: ImageStore,
     out: Path,
     *,
     minutes: float,
@@ -71,15 +72,11 @@ def carry_out(
     Raises as `pretrain` and `evaluate`.
     """
     found = []
-    store: ImageStore | None = None
     for cell in cells(counts, forms):
         folder = out / cell.name
-        train(cell, data, folder, minutes=minutes, encoder=encoder, seed=seed, labels=labels, say=say)
-        if not read_rows(folder / EVALUATION):
-            if store is None:
-                side = opened_at(folder, data) or training_size(folder) or 32
-                store = _part(ImageStore.open(data, size=side, labels=labels), seed)
-            evaluate(folder, store, protocols=("linear", "knn"), baselines=(), seed=seed)
+        train(cell, images, folder, minutes=minutes, encoder=encoder, seed=seed, labels=labels, say=say)
+        if todo := unmeasured(folder, ("linear", "knn")):
+            evaluate(folder, _part(images, seed), protocols=todo, baselines=(), seed=seed)
         point = _read(folder, cell)
         found.append(point)
         say(

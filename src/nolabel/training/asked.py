@@ -90,7 +90,7 @@ def repeat_command(info: Mapping[str, Any], options: Mapping[str, Any]) -> str:
         "channels_last": info["channels_last"],
         "compile": info["compile"],
     }
-    for name, value in {**values, **options}.items():
+    for name, value in (values | dict(options)).items():
         option = name.replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{option}" if value else f"--no-{option}")

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from nolabel.errors import UsageError
 from nolabel.methods.base import Method
@@ -53,50 +54,61 @@ def steps_in_epochs(epochs: float, images: int, batch_size: int) -> int:
     return max(1, round(epochs * (images // batch_size)))
 
 
-def kinds_of_step(method: Method) -> list[tuple[float, float]]:
-    """(progress, share): one moment for each kind of step, and the share of the run's steps that are of it.
+def kinds_of_step(method: Method, seed: int) -> list[tuple[int, float]]:
+    """(step, share): a trial step for each kind of step, and the share of the run's steps that are of it.
 
-    Steps are of one kind where `draw` gives tensors of the same shapes and the same 0-d values (such as the side of
-    the views); a method that changes at every step is taken at `MOST_KINDS` even moments.
+    The steps 0 to `GRID` - 1 stand for as many even moments of the run (`progress_of`). They are of one kind where
+    `draw` gives tensors of the same shapes and the same 0-d values (such as the side of the views). Where that makes
+    more than `MOST_KINDS`, those of the same shapes are one, tried at several even moments.
     """
-    found: dict[tuple, list[float]] = {}
-    for point in range(GRID):
-        progress = (point + 0.5) / GRID
-        drawn = method.draw(2, generator(0, "views", 0), progress)
-        kind = tuple(
-            (name, tuple(t.shape), None if t.ndim else t.item()) for name, t in sorted(drawn.items())
-        )
-        found.setdefault(kind, []).append(progress)
-    if len(found) > MOST_KINDS:
-        return [((point + 0.5) / MOST_KINDS, 1 / MOST_KINDS) for point in range(MOST_KINDS)]
-    return [(moments[len(moments) // 2], len(moments) / GRID) for moments in found.values()]
+    exact: dict[tuple[Any, ...], list[int]] = {}
+    alike: dict[tuple[Any, ...], list[int]] = {}
+    for step in range(GRID):
+        drawn = sorted(method.draw(2, generator(seed, "views", step), progress_of(step)).items())
+        shapes = tuple((name, tuple(value.shape)) for name, value in drawn)
+        alike.setdefault(shapes, []).append(step)
+        values = tuple(value.item() for _, value in drawn if not value.ndim)
+        exact.setdefault((shapes, values), []).append(step)
+    if len(exact) <= MOST_KINDS:
+        return [(steps[len(steps) // 2], len(steps) / GRID) for steps in exact.values()]
+    trials = max(1, MOST_KINDS // len(alike))
+    return [
+        (steps[(2 * trial + 1) * len(steps) // (2 * trials)], len(steps) / GRID / trials)
+        for steps in alike.values()
+        for trial in range(trials)
+    ]
+
+
+def progress_of(step: int) -> float:
+    """The moment of the run, in [0, 1], that a trial step stands for."""
+    return (step + 0.5) / GRID
 
 
 def seconds_a_step(
-    kinds: list[tuple[float, float]],
-    trial: Callable[[float], None],
+    kinds: list[tuple[int, float]],
+    trial: Callable[[int], None],
     allowance: float,
     agree: Callable[[float], float] = float,
 ) -> float:
     """Mean seconds of a step over the run.
 
-    `trial(progress)` does one step of the kind at `progress` and returns when it is done. The first of each kind
+    `trial(step)` does that step of `kinds_of_step` and returns when it is done. The first of each kind
     is not timed (memory, compilation); then about `allowance` seconds go into all kinds together, two steps each at
     least. The median of each kind counts. `agree` gives every process the first one's value.
     """
     total = 0.0
-    for progress, share in kinds:
-        trial(progress)
-        times = [agree(_timed(trial, progress))]
+    for step, share in kinds:
+        trial(step)
+        times = [agree(_timed(trial, step))]
         more = int(allowance / len(kinds) / times[0]) - 1
-        times += [_timed(trial, progress) for _ in range(min(max(more, LEAST_TIMED - 1), MOST_TIMED - 1))]
+        times += [_timed(trial, step) for _ in range(min(max(more, LEAST_TIMED - 1), MOST_TIMED - 1))]
         total += share * sorted(times)[len(times) // 2]
     return total
 
 
-def _timed(trial: Callable[[float], None], progress: float) -> float:
+def _timed(trial: Callable[[int], None], step: int) -> float:
     start = time.perf_counter()
-    trial(progress)
+    trial(step)
     return time.perf_counter() - start
 
 

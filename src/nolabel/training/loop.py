@@ -244,7 +244,7 @@ class _Job:
         assert asked.minutes is not None
         length = asked.minutes * 60
         planned["watches"] = max(2, min(10, int(length * WATCHING / watching)))
-        kinds = budget.kinds_of_step(self.source.method)
+        kinds = budget.kinds_of_step(self.source.method, self.source.seed)
         with unchanged(self.source.method, self.optimizer):
             step = budget.seconds_a_step(kinds, self._trial, length * budget.MEASURED, self.fabric.broadcast)
         planned["seconds_a_step"] = round(step, 6)
@@ -253,8 +253,8 @@ class _Job:
         at_end = planned["watches"] * watching + 2 * keeping
         return budget.steps_in_seconds(left, step, keeping / self.settings.checkpoint_seconds, at_end)
 
-    def _trial(self, progress: float) -> None:
-        views = self.source.views(0, progress)
+    def _trial(self, step: int) -> None:
+        views = self.source.views(step, budget.progress_of(step))
         train_step(self.fabric, self.model, self.optimizer, views, 0.0, self.settings.seed, 0)
         if self.fabric.device.type == "cuda":
             torch.cuda.synchronize(self.fabric.device)

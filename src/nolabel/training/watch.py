@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import torch
 from lightning_fabric import Fabric
+from torch import Tensor
 
 from nolabel import distributed
 from nolabel.data.store import ImageStore
@@ -62,17 +63,24 @@ class Watch:
         size = min(source.batch_size, len(self.held_out) // source.world * source.world)
         if size < method.least_images(method.options):
             return {}
+        dtype = next(method.parameters()).dtype
         sums: dict[str, float] = {}
         batches = max(1, min(count, len(self.held_out)) // size)
         method.eval()
         order = torch.randperm(len(self.held_out), generator=generator(source.seed, "held_out", "order"))
         for batch in range(batches):
             indices = order[batch * size : (batch + 1) * size]  # stores are in order of class
-            views = source.held_out(indices, batch, progress)
+            views = _in(dtype, source.held_out(indices, batch, progress))
             with self.fabric.autocast():
                 found = method.held_out(views)
             for name, value in found.items():
                 sums[name] = sums.get(name, 0.0) + value / batches
         method.train()
-        found = {f"held_out/{name}": float(distributed.mean(torch.tensor(v))) for name, v in sums.items()}
+        means = distributed.mean(torch.tensor([*sums.values()], device=self.fabric.device)).tolist()
+        found = {f"held_out/{name}": value for name, value in zip(sums, means, strict=True)}
         return found | {"held_out/images": float(batches * size)}
+
+
+def _in(dtype: torch.dtype, views: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The numbers of `views` in the type of the weights: float64 under `64-true`, float32 under mixed precision too."""
+    return {key: value.to(dtype) if value.is_floating_point() else value for key, value in views.items()}

@@ -146,8 +146,7 @@ def train(
         run.update(status=status, finished=_now(), seconds=round(outcome.seconds, 1), final=outcome.final)
     if outcome.interrupted:
         raise KeyboardInterrupt(
-            f"Interrupted after step {outcome.steps:,}: checkpoint and encoder are in {folder}; go on with --out "
-            f"{folder} --resume."
+            f"Interrupted after step {outcome.steps:,}: checkpoint and encoder are in {folder}."
         )
 
 
