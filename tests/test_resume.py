@@ -1,5 +1,6 @@
 """A run that was killed and one that never stopped end with the same bits; two runs of one seed do too."""
 
+import json
 import os
 import shlex
 import subprocess
@@ -14,12 +15,13 @@ import safetensors.torch
 import torch
 
 from cli_helpers import Say
+from nolabel import api
 from nolabel.api import pretrain
 from nolabel.catalog import PACKAGE
 from nolabel.encoders import _io
 from nolabel.errors import DataError, FileFormatError, UsageError
 from nolabel.methods.base import Recipe
-from nolabel.runs import Run
+from nolabel.runs import DESCRIPTION, Run
 from nolabel.training import checkpoint, work
 from nolabel.training.loop import Settings
 from nolabel.training.optim import build_optimizer
@@ -301,6 +303,18 @@ def test_pretrain_goes_on_where_it_failed(tmp_path: Path, monkeypatch: pytest.Mo
     before = encoder_bytes(tmp_path / "run")
     learn(tmp_path / "run", resume=True)
     assert encoder_bytes(tmp_path / "run") == before
+
+
+def test_a_run_goes_on_with_as_many_processes_as_it_began_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = learn(tmp_path / "run")
+    info = json.loads((run.folder / DESCRIPTION).read_text()) | {"devices": 2, "status": "interrupted"}
+    (run.folder / DESCRIPTION).write_text(json.dumps(info))
+    began: list[int] = []
+    monkeypatch.setattr(api, "launch", lambda work, args, devices: began.append(devices))
+    learn(tmp_path / "run", resume=True)
+    assert began == [2]
 
 
 def test_extend_goes_on_from_a_finished_run(tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def _carry_out(run: Run, work: Work, store: ImageStore, request: Request) -> Run
         return run
     try:
         launch(train, (work, store, run.folder, partial(_monitors, seed=work.seed, size=work.size)),
-               request.asked["devices"])  # fmt: skip
+               run.info["devices"])  # fmt: skip
     except BaseException as error:
         _note_failure(run, error)
         raise

@@ -20,7 +20,7 @@ from nolabel.methods.base import DataInfo, Method, Recipe
 from nolabel.runs import Run
 from nolabel.training.asked import build_options, check_same, fitted, plain_values, recipe_of, repeat_command
 from nolabel.training.budget import Budget
-from nolabel.training.launch import external, is_first, world_size
+from nolabel.training.launch import check_devices, external, is_first, world_size
 from nolabel.training.progress import Progress
 from nolabel.training.schedule import peak_rate
 from nolabel.training.work import Work, machine, training_images, versions
@@ -94,6 +94,8 @@ def go_on(request: Request, *, extend: bool) -> tuple[Run, Work, ImageStore]:
         info = run.info
         _check_same(request, info)
         _check_length(request, info, extend, run.folder)
+        if not external():
+            check_devices(info["devices"])
         store, _ = _open(
             replace(request, labels=request.labels or labels_of(info)), info["data"]["opened_at"]
         )
