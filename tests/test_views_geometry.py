@@ -69,6 +69,17 @@ def test_any_box_of_any_image_at_any_size(data: st.DataObject, form: None) -> No
     torch.testing.assert_close(got, want, atol=1e-5, rtol=0)
 
 
+def test_images_are_read_as_float32_whatever_torchs_default_is(form: None) -> None:
+    batch = ImageBatch.of(noise_images(SIZES))
+    want = plain.whole(batch, 16)
+    torch.set_default_dtype(torch.float64)
+    try:
+        got = plain.whole(batch, 16)
+    finally:
+        torch.set_default_dtype(torch.float32)
+    torch.testing.assert_close(got, want, atol=1e-5, rtol=0)
+
+
 def test_images_at_other_places_of_the_packed_bytes_are_read_alike(form: None) -> None:
     batch = ImageBatch.of(noise_images(SIZES))
     shifted = batch._replace(pixels=torch.cat([torch.zeros(7, dtype=torch.uint8), batch.pixels]),

@@ -1,5 +1,6 @@
 """What is measured while a run goes on: health, the task on held-out images, and what monitors say."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -48,7 +49,9 @@ class Watch:
         row = self._task(HELD_OUT_AT_END if step == total else HELD_OUT, min(step / total, 1 - 1 / total))
         if encoder is None or self._probe is None:
             return row
-        with self.fabric.autocast():
+        double = self.fabric.strategy.precision.precision == "64-true"
+        # the encoder is a copy as it is written, in float32: of a run in float64 it is asked in no other type
+        with contextlib.nullcontext() if double else self.fabric.autocast():
             row |= health(encoder, self._probe)
             for monitor in self.monitors:
                 row |= monitor(encoder, step)

@@ -65,13 +65,14 @@ def read(
     del fields["indices"]
     for name, axis in ("rows", rows), ("columns", columns):
         fields |= {f"{name}_{key}": value for key, value in axis._asdict().items()}
-    out = torch.empty(images.size, 3, *size, memory_format=memory_format)
+    out = torch.empty(images.size, 3, *size, dtype=torch.float32, memory_format=memory_format)
     return _run(fields, drawn, out, memory_format is torch.channels_last)
 
 
 def change(images: Tensor, drawn: Mapping[str, Tensor]) -> Tensor:
     """A copy of the images, float32 (B, 3, h, w), through the stages whose keys are in `drawn`."""
-    return _run({"images": images}, drawn, torch.empty(images.shape), channels_last=False)
+    out = torch.empty(images.shape, dtype=torch.float32)
+    return _run({"images": images}, drawn, out, channels_last=False)
 
 
 def _run(fields: dict[str, Tensor], drawn: Mapping[str, Tensor], out: Tensor, channels_last: bool) -> Tensor:

@@ -74,13 +74,13 @@ def resample(
     line = images.offsets[:, None] + 3 * row * images.widths[:, None]
     triples = images.pixels.unfold(0, 3, 1)
 
-    narrow = torch.zeros(images.size, len(needed), width, 3, device=images.device)
+    narrow = torch.zeros(images.size, len(needed), width, 3, dtype=torch.float32, device=images.device)
     for k in range(across.weight.shape[2]):
         column = columns.start[:, None] + torch.minimum(across.low + k, columns.length[:, None] - 1)
         narrow += across.weight[:, None, :, k, None] * triples[line[:, :, None] + 3 * column[:, None]]
 
     narrow = narrow.flatten(2)
-    result = torch.zeros(images.size, height, width * 3, device=images.device)
+    result = torch.zeros(images.size, height, width * 3, dtype=torch.float32, device=images.device)
     for k in range(down.weight.shape[2]):
         source = (down.low - top + k).clamp(max=len(needed) - 1)
         result += down.weight[:, :, k, None] * narrow.gather(1, source[..., None].expand_as(result))
