@@ -68,3 +68,11 @@ def test_several_runs_on_one_query_stand_in_columns(tmp_path: Path) -> None:
     other = replace(pictures.load_retrieval(records[1].folder), queries=queries[::-1])
     pictures.save_retrieval(records[1].folder, other)
     assert columns(records) == ""
+
+
+def test_what_a_loss_has_above_its_least_is_drawn_where_it_was_logged(tmp_path: Path) -> None:
+    rows = [{"step": t, "loss": 4.0, "held_out/loss": 4.0, "held_out/kl": 2.7} for t in range(3)]
+    for name, logged in (("with", rows), ("without", [{"step": t, "loss": 4.0} for t in range(3)])):
+        folder = write_run(tmp_path / name, "colorization")
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in logged))
+        assert ("Loss above its least" in Page(write_report(folder)).text) == (name == "with")
