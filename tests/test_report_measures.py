@@ -137,3 +137,11 @@ def test_the_end_of_the_grid_and_a_fit_that_did_not_converge_are_told(
         assert f"stage2, L2 {best}" in told
         sentence = "Broken off before the fit reached its minimum, so read with care: linear probe of simclr."
         assert (sentence in told) == (not converged)
+
+
+def test_what_a_loss_has_above_its_least_is_drawn_where_it_was_logged(tmp_path: Path) -> None:
+    rows = [{"step": t, "loss": 4.0, "held_out/loss": 4.0, "held_out/kl": 2.7} for t in range(3)]
+    for name, logged in (("with", rows), ("without", [{"step": t, "loss": 4.0} for t in range(3)])):
+        folder = write_run(tmp_path / name, "colorization")
+        (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in logged))
+        assert ("Loss above its least" in Page(write_report(folder)).text) == (name == "with")

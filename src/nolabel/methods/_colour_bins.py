@@ -65,8 +65,9 @@ def errors(ab: Tensor, truth: Tensor, classes: Tensor) -> dict[str, float]:
     """How far colours ab (N, 2) lie from `truth` (N, 2), and the areas under the cumulative curve of that distance.
 
     The share of places with an error below t, averaged over t from 0 to 150 (section 4, table 1, there in per cent):
-    `auc`; `auc_rebalanced`, the mean over the classes that occur; `auc_grey`, of ab = 0. Classes occur among these
-    N places, a batch: the paper weighs them by their frequency in all images, which the mean of many batches nears.
+    `auc`; `auc_rebalanced`, the mean over the classes that occur; `auc_grey`, of ab = 0.
+    The classes are those of these N places (of a batch, in `held_out`), where the paper weighs places by the inverse
+    of the frequency of their class in all images.
     """
     nearest = torch.cdist(truth, classes).argmin(1)
     share = 1 - (ab - truth).norm(dim=1).clamp_max(LARGEST) / LARGEST
