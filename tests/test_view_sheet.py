@@ -11,7 +11,6 @@ from nolabel import catalog
 from nolabel.cli._pictures import view_sheet
 from nolabel.data.batch import ImageBatch
 from nolabel.data.store import ImageStore
-from nolabel.encoders.base import Encoder
 from nolabel.methods.base import DataInfo, Method
 from nolabel.report import pictures, sections
 from nolabel.report.records import read_record
@@ -23,10 +22,10 @@ SIZE = 32
 STILL = {"crop_min": 1.0, "flip_p": 0.0}
 
 
-def made(name: str, encoder: Encoder | None = None, **options: object) -> Method:
+def made(name: str, **options: object) -> Method:
     kind = catalog.load("methods", name, Method)
     torch.manual_seed(0)
-    return kind(encoder or TinyNet(8), kind.Options(**options), DataInfo(64, SIZE)).eval()  # type: ignore[attr-defined]
+    return kind(TinyNet(8), kind.Options(**options), DataInfo(64, SIZE)).eval()  # type: ignore[attr-defined]
 
 
 def sheet_of(method: Method, images: ImageBatch) -> pictures.ViewSheet:
