@@ -91,13 +91,15 @@ def launch(work: Callable[..., Any], args: Sequence[Any], devices: int) -> None:
         process.start()
     before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     forwarded = _forward(processes, before)
+    first: list[tuple[int, int]] = []
     try:
         _join(processes)
+        first = _failed(processes)  # before others are ended, who wait for them
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
         _end(processes)
-    _report(processes, messages, forwarded)
+    _report(first or _failed(processes), devices, messages, forwarded)
 
 
 def _forward(processes: list[BaseProcess], before: dict[signal.Signals, Any]) -> list[int]:
@@ -134,9 +136,13 @@ def _end(processes: list[BaseProcess]) -> None:
             process.join()
 
 
-def _report(processes: list[BaseProcess], messages: Any, forwarded: list[int]) -> None:
+def _failed(processes: list[BaseProcess]) -> list[tuple[int, int]]:
+    """(rank, exit code) of those that failed."""
+    return [(rank, process.exitcode) for rank, process in enumerate(processes) if process.exitcode]
+
+
+def _report(failed: list[tuple[int, int]], devices: int, messages: Any, forwarded: list[int]) -> None:
     """Raise what went wrong, the clearest first."""
-    failed = [(rank, process.exitcode) for rank, process in enumerate(processes) if process.exitcode]
     told: list[tuple[str, str]] = []
     while not messages.empty():
         told.append(messages.get())
@@ -148,10 +154,10 @@ def _report(processes: list[BaseProcess], messages: Any, forwarded: list[int]) -
     if forwarded and failed:
         raise KeyboardInterrupt("Interrupted before the first step.")
     for rank, code in failed:
-        if code is not None and code < 0:
+        if code < 0:
             cause = f"was ended by {signal.Signals(-code).name}"
             raise RunError(
-                f"Process {rank} of {len(processes)} {cause}, perhaps for want of memory: go on from the last "
+                f"Process {rank} of {devices} {cause}, perhaps for want of memory: go on from the last "
                 "checkpoint with --resume."
             )
     if failed:
