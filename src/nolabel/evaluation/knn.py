@@ -97,11 +97,16 @@ class KNN(Protocol):
             for k in ks
             for t in self.options.temperature
         }
-        best = max(found, key=lambda pair: _accuracy.share(found[pair], wanted))
-        return *best, {
-            "validation": _accuracy.share(found[best], wanted),
-            "validation_balanced": _accuracy.share(found[best], wanted, "balanced"),
-        }
+        k, temperature = max(found, key=lambda pair: _accuracy.share(found[pair], wanted))
+        right = found[k, temperature]
+        return (
+            k,
+            temperature,
+            {
+                "validation": _accuracy.share(right, wanted),
+                "validation_balanced": _accuracy.share(right, wanted, "balanced"),
+            },
+        )
 
 
 def neighbours(queries: Tensor, bank: Tensor, k: int) -> tuple[Tensor, Tensor]:
