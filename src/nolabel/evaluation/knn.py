@@ -97,15 +97,11 @@ class KNN(Protocol):
             for k in ks
             for t in self.options.temperature
         }
-        k, t = max(found, key=lambda pair: _accuracy.share(found[pair], wanted))
-        return (
-            k,
-            t,
-            {
-                "validation": _accuracy.share(found[k, t], wanted),
-                "validation_balanced": _accuracy.share(found[k, t], wanted, "balanced"),
-            },
-        )
+        k, temperature = max(found, key=lambda pair: _accuracy.share(found[pair], wanted))
+        right = found[k, temperature]
+        shares = {"validation": _accuracy.share(right, wanted)}
+        shares["validation_balanced"] = _accuracy.share(right, wanted, "balanced")
+        return k, temperature, shares
 
 
 def neighbours(queries: Tensor, bank: Tensor, k: int) -> tuple[Tensor, Tensor]:
