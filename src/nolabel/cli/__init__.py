@@ -117,9 +117,10 @@ def _say(message: str, exit_code: int) -> int:
 
 def _going_on(tokens: Sequence[str], error: KeyboardInterrupt) -> str:
     """How the command that was interrupted goes on; nothing where it does not, or nothing is there yet."""
-    if tokens[:1] == ["pretrain"] and str(error):
+    command = next(iter(tokens), "")
+    if command == "pretrain" and str(error):
         return "Go on with the run's folder as --out, and --resume."
-    return "The same command goes on." if tokens[0] in GO_ON else ""
+    return "The same command goes on." if command in GO_ON else ""
 
 
 def _note(message: Warning | str, category: type[Warning], filename: str, *_: object) -> None:
