@@ -99,7 +99,7 @@ class KNN(Protocol):
         }
         k, temperature = max(found, key=lambda pair: _accuracy.share(found[pair], wanted))
         right = found[k, temperature]
-        shares = {"validation": _accuracy.share(right, wanted)}
+        shares: dict[str, float | None] = {"validation": _accuracy.share(right, wanted)}
         shares["validation_balanced"] = _accuracy.share(right, wanted, "balanced")
         return k, temperature, shares
 
