@@ -52,11 +52,11 @@ def test_channel_wise_layer_is_one_linear_layer_for_each_channel() -> None:
 
 @pytest.mark.parametrize("kind", ["channel_fc", "fc", "none"])
 def test_places_exchange_information_only_through_a_bottleneck(kind: Any) -> None:
-    net, x = Bottleneck(kind, 6, 4, Shape(width=5), 0.0, 0).eval(), torch.randn(1, 6, 4, 4)
+    net, x = Bottleneck(kind, 6, 4, Shape(width=5), 0.0, 0).eval(), torch.randn(20, 6, 4, 4)
     far = x.clone()
     far[..., 0, 0] += 1
     reaches = bool((net(far) != net(x))[..., 3, 3].any())
-    assert net(x).shape == (1, 5, 4, 4)
+    assert net(x).shape == (20, 5, 4, 4)
     assert reaches == (kind != "none")
 
 
