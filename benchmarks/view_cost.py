@@ -16,7 +16,7 @@ from benchmarks.pairs import Row
 from nolabel import catalog
 from nolabel.data.store import ImageStore
 from nolabel.memory import keep_freed
-from nolabel.training.budget import kinds_of_step
+from nolabel.training.budget import kinds_of_step, progress_of
 from nolabel.training.optim import build_optimizer
 from nolabel.training.step import ViewSource, total_loss
 from nolabel.training.work import default_method
@@ -60,14 +60,14 @@ def cost(name: str, side: int, pairs: int) -> Cost:
         ViewSource(method, store, batch, 0, channels_last=False),
         build_optimizer(method, recipe),
     )
-    kinds = kinds_of_step(method)
+    kinds = kinds_of_step(method, source.seed)
 
-    def pair(step: int) -> tuple[float, float]:
+    def pair() -> tuple[float, float]:
         views_time = rest_time = 0.0
-        for progress, weight in kinds:
+        for step, weight in kinds:
             start = time.process_time()
             with torch.no_grad():
-                views = source.views(step, progress)
+                views = source.views(step, progress_of(step))
             made = time.process_time()
             optimizer.zero_grad()
             found = method(views)
@@ -77,8 +77,8 @@ def cost(name: str, side: int, pairs: int) -> Cost:
             rest_time += weight * (time.process_time() - made)
         return views_time, rest_time
 
-    pair(0)
-    times = [pair(step) for step in range(1, pairs + 1)]
+    pair()
+    times = [pair() for _ in range(pairs)]
     shares = [views / (views + rest) for views, rest in times]
     return Cost(
         name, side, batch, statistics.median(v for v, _ in times), statistics.median(r for _, r in times),

@@ -10,7 +10,7 @@ from nolabel import catalog, recipes
 from nolabel.data.store import ImageStore
 from nolabel.errors import NolabelError
 from nolabel.seeds import generator
-from nolabel.training.budget import kinds_of_step
+from nolabel.training.budget import kinds_of_step, progress_of
 from nolabel.training.optim import build_optimizer
 from nolabel.training.step import ViewSource, total_loss
 from nolabel.training.work import default_method
@@ -46,8 +46,8 @@ def refusal(name: str, encoder: str, size: int) -> str | None:
         return str(error)
     source, optimizer = ViewSource(method, store, IMAGES, 0, False), build_optimizer(method, recipe)
     before = [value.detach().clone() for value in method.encoder.parameters()]
-    for step, (progress, _) in enumerate(kinds_of_step(method)):
-        found = method(source.views(step, progress))
+    for step, _ in kinds_of_step(method, source.seed):
+        found = method(source.views(step, progress_of(step)))
         assert all(value.isfinite().all() for value in found.values()), f"not finite: {found}"
         optimizer.zero_grad()
         total_loss(found).backward()
