@@ -19,8 +19,8 @@ from nolabel.evaluation.conv import Conv, ConvOptions
 from nolabel.evaluation.few_labels import FewLabels, FewLabelsOptions
 from nolabel.evaluation.finetune import Finetune, FinetuneOptions
 from nolabel.evaluation.mlp import MLP, MLPOptions
+from nolabel.evaluation.run import side_of
 from nolabel.evaluation.supervised import Supervised, SupervisedOptions
-from nolabel.runs import opened_at
 
 
 def protocols(table: str, steps: int) -> tuple[str | Protocol, ...]:
@@ -62,7 +62,7 @@ def main() -> None:
         transferred(folders, a.targets, a.out / f"transfer-{a.seed}", a.seed)
         return
     for number, folder in enumerate(folders):
-        store = ImageStore.open(a.data, size=opened_at(folder, a.data))
+        store = ImageStore.open(a.data, size=side_of(folder, a.data, None, ("random",)))
         for protocol in protocols(a.table, a.steps):
             # the supervised net is the same beside every method
             if number and isinstance(protocol, Supervised):
