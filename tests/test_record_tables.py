@@ -26,7 +26,8 @@ ROWS = [
         }},
     },
     {
-        "method": "rotation", "seed": 0, "data": "cifar10", "measured": [measured("rotation", "conv", 0.8)],
+        "method": "rotation", "seed": 0, "data": "cifar10",
+        "measured": [measured("rotation", "conv", 0.8) | {"stage": "stage2", "steps": 1500}],
         "transfer": {},
     },
 ]  # fmt: skip
@@ -37,7 +38,7 @@ def test_random_weights_have_a_column_of_their_own_and_empty_lines_are_left_out(
     assert drawn[0] == "| trained with all labels | SimCLR, seed 0 | rotation, seed 0 | random weights |"
     assert drawn[2:] == [
         "| linear probe, best stage | 70.0 (69.0–71.0) |  | 60.0 (59.0–61.0) |",
-        "| convolutional head, best stage, frozen |  | 80.0 (79.0–81.0) |  |",
+        "| convolutional head, best stage, frozen |  | 80.0 (79.0–81.0), stage2, 1,500 steps |  |",
     ]
 
 

@@ -66,7 +66,8 @@ def _cell(row: dict[str, Any] | None) -> str:
     if row is None:
         return ""
     stage = f", {row['stage']}" if "stage" in row else ""
-    return f"{100 * row['value']:.1f} ({100 * row['low']:.1f}–{100 * row['high']:.1f}){stage}"
+    steps = f", {row['steps']:,} steps" if "steps" in row else ""
+    return f"{100 * row['value']:.1f} ({100 * row['low']:.1f}–{100 * row['high']:.1f}){stage}{steps}"
 
 
 def _top1(row: dict[str, Any], protocol: str, random: bool = False) -> dict[str, Any] | None:
