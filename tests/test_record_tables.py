@@ -19,6 +19,7 @@ ROWS = [
         "measured": [
             measured("simclr", "linear", 0.7), measured("random:resnet10", "linear", 0.6),
             measured("simclr", "linear@1%", 0.5), measured("random:resnet10", "linear@1%", 0.3),
+            measured("pixels", "knn", 0.2), measured("supervised:resnet10", "supervised", 0.9),
         ],
         "transfer": {"pets": {
             "metric": "mean per class", "n": 1200, "encoder": 0.4, "encoder_low": 0.37, "encoder_high": 0.43,
@@ -39,6 +40,7 @@ def test_random_weights_have_a_column_of_their_own_and_empty_lines_are_left_out(
     assert drawn[2:] == [
         "| linear probe, best stage | 70.0 (69.0–71.0) |  | 60.0 (59.0–61.0) |",
         "| convolutional head, best stage, frozen |  | 80.0 (79.0–81.0), stage2, 1,500 steps |  |",
+        "| the whole net, from random weights |  |  | 90.0 (89.0–91.0) |",
     ]
 
 

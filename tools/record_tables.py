@@ -12,7 +12,15 @@ from typing import Any
 
 from record_runs import between, merged, training_of
 
-from nolabel.report.records import DIFFERENCE, UNTRAINED, Row, amount_of_labels, method_in_words, read_table
+from nolabel.report.records import (
+    DIFFERENCE,
+    SUPERVISED,
+    UNTRAINED,
+    Row,
+    amount_of_labels,
+    method_in_words,
+    read_table,
+)
 from nolabel.report.transfer import lines
 from nolabel.runs import EVALUATION, write_atomically
 
@@ -71,10 +79,11 @@ def _cell(row: dict[str, Any] | None) -> str:
 
 
 def _top1(row: dict[str, Any], protocol: str, random: bool = False) -> dict[str, Any] | None:
-    """The top-1 of the run's own encoder, or of random weights beside it."""
+    """The top-1 of the run's own encoder, or of random weights beside it (`supervised`: trained from there)."""
+    untrained = SUPERVISED if protocol == "supervised" else UNTRAINED
     for one in row["measured"]:
-        own = not one["subject"].startswith(UNTRAINED)
-        if (one["protocol"], one["metric"]) == (protocol, "top1") and own is not random:
+        wanted = one["subject"].startswith(untrained) if random else one["subject"] == row["method"]
+        if (one["protocol"], one["metric"]) == (protocol, "top1") and wanted:
             return one
     return None
 
