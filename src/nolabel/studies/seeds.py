@@ -71,12 +71,12 @@ def carry_out(
 
     Raises as `pretrain` and `evaluate`.
     """
-    found = []
+    found, part = [], _part(images, seed)
     for cell in cells(counts, forms):
         folder = out / cell.name
         train(cell, images, folder, minutes=minutes, encoder=encoder, seed=seed, labels=labels, say=say)
         if todo := unmeasured(folder, ("linear", "knn")):
-            evaluate(folder, _part(images, seed), protocols=todo, baselines=(), seed=seed)
+            evaluate(folder, part, protocols=todo, baselines=(), seed=seed)
         point = _read(folder, cell)
         found.append(point)
         say(
