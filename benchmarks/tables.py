@@ -37,10 +37,11 @@ def protocols(table: str, steps: int) -> tuple[str | Protocol, ...]:
     )
 
 
-def transferred(runs: list[Path], targets: list[str], out: Path, seed: int) -> None:
-    """One table of all runs, so that runs of one architecture share their random weights."""
+def transferred(runs: list[Path], targets: list[str], out: Path, seed: int, steps: int | None) -> None:
+    """One table of all runs, so that runs of one architecture share their random weights; `steps`: fine-tuned too."""
     beside = ("--beside", ",".join(map(str, runs[1:]))) if runs[1:] else ()
-    command = (sys.executable, "-m", "nolabel", "transfer", runs[0], *targets, *beside)
+    tuned = ("--finetune", "--steps", str(steps)) if steps else ()
+    command = (sys.executable, "-m", "nolabel", "transfer", runs[0], *targets, *beside, *tuned)
     subprocess.run([*command, "--seed", str(seed), "--out", out], check=True)
 
 
@@ -54,12 +55,14 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--finetune", action="store_true", help="of transfer: fine-tune on each target too")
     a = parser.parse_args()
     folders = [a.out / f"{method}-{a.seed}" for method in a.methods]
     for method, folder in zip(a.methods, folders, strict=True):
         trained(method, a.data, folder, a.minutes, a.seed)
     if a.table == "transfer":
-        transferred(folders, a.targets, a.out / f"transfer-{a.seed}", a.seed)
+        steps = a.steps if a.finetune else None
+        transferred(folders, a.targets, a.out / f"transfer-{a.seed}", a.seed, steps)
         return
     for number, folder in enumerate(folders):
         store = ImageStore.open(a.data, size=side_of(folder, a.data, None, ("random",)))

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from nolabel.data.store import ImageStore
 from nolabel.encoders._io import encoder_digest
@@ -124,8 +124,31 @@ def test_candidates_trained_together_are_those_trained_alone() -> None:
         torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-4)
 
 
-def test_a_step_is_nesterov_s() -> None:
-    """One linear layer on a fixed batch against the update written out."""
+@pytest.mark.parametrize("precision", ["bf16-mixed", "32-true"])
+def test_trainings_are_in_bfloat16_where_it_is_fast_and_say_so(
+    precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(heads, "fast_precision", lambda device: precision)
+    subject, layer, plan = tiny(), nn.Linear(192, 3), Plan(2, 16, "none")
+    seen = []
+
+    def forward(images: Tensor) -> list[Tensor]:
+        seen.append(layer(images.flatten(1)))
+        return seen[-1:]
+
+    heads.fit(forward, [(layer, Setting(0.1))], subject, subject.train, plan, 0)
+    low = {"bf16-mixed": torch.bfloat16, "32-true": torch.float32}[precision]
+    assert [one.dtype for one in seen] == [low] * 2
+    assert layer.weight.dtype == torch.float32
+    assert plan.described(subject)["precision"] == precision
+    # what is told of it is told in float32
+    (scores,) = heads.scores_of(forward, subject, subject.test)
+    assert seen[-1].dtype == scores.dtype == torch.float32
+
+
+def test_a_step_is_nesterov_s(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One linear layer on a fixed batch against the update written out, in float32."""
+    monkeypatch.setattr(heads, "fast_precision", lambda device: "32-true")
     subject, setting = tiny(), Setting(0.1, 0.01)
     layer, plan = nn.Linear(192, 3), Plan(3, 60, "none", drops=(2.0,))
     weight, bias = layer.weight.detach().clone(), layer.bias.detach().clone()

@@ -57,6 +57,12 @@ def test_transfer_says_what_was_gained_over_random_weights() -> None:
     assert line == "| SimCLR, seed 0, cifar10 | 40.0 (37.0–43.0); +10.0 (5.0 to 15.0), better |"
 
 
+def test_what_was_fine_tuned_has_a_table_of_its_own() -> None:
+    tuned = [ROWS[0] | {"finetune": ROWS[0]["transfer"], "transfer": {}}]
+    assert tables.transfer(tuned, "finetune") == tables.transfer(ROWS[:1])
+    assert tables.transfer(ROWS, "finetune") == ""
+
+
 def test_a_table_replaces_what_stood_between_its_marks(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- few cifar10 -->\nold\n<!-- end -->\nafter\n")

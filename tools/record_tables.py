@@ -33,24 +33,33 @@ HEADS = {
     "supervised": "the whole net, from random weights",
 }
 
+TRANSFERRED = ("transfer", "finetune")
+"""protocols of a transfer, each a table of the page"""
+
 
 def row_of(run: Path) -> dict[str, Any]:
     """What is kept of a run: how it was trained, its top-1 rows and its transfer."""
     trained = training_of(run)
     rows = [row for row in read_table(run / EVALUATION) if row.metric in ("top1", "top1" + DIFFERENCE)]
+    folder = run.parent / f"transfer-{trained['seed']}"
     return trained | {
         "data": Path(trained["data"]).stem,
         "measured": [_kept(row) for row in rows],
-        "transfer": {
-            line.name: {
-                "metric": line.metric, "encoder": line.encoder.value, "random": line.other.value,
-                "encoder_low": line.encoder.low, "encoder_high": line.encoder.high,
-                "difference": line.difference.value, "low": line.difference.low, "high": line.difference.high,
-                "p": line.difference.setting["p"], "n": line.encoder.n, "says": line.says,
-            }
-            for line in lines(run.parent / f"transfer-{trained['seed']}").get("transfer", ())
-            if line.beside_baseline and line.encoder.subject == trained["method"]
-        },
+        **{protocol: _transferred(folder, protocol, trained["method"]) for protocol in TRANSFERRED},
+    }
+
+
+def _transferred(folder: Path, protocol: str, method: str) -> dict[str, dict[str, Any]]:
+    """Data set -> what the encoder of `method` reached there, and by how much that is better than its baseline."""
+    return {
+        line.name: {
+            "metric": line.metric, "encoder": line.encoder.value, "random": line.other.value,
+            "encoder_low": line.encoder.low, "encoder_high": line.encoder.high,
+            "difference": line.difference.value, "low": line.difference.low, "high": line.difference.high,
+            "p": line.difference.setting["p"], "n": line.encoder.n, "says": line.says,
+        }
+        for line in lines(folder).get(protocol, ())
+        if line.beside_baseline and line.encoder.subject == method
     }  # fmt: skip
 
 
@@ -120,20 +129,22 @@ def few(rows: list[dict[str, Any]]) -> str:
     return _drawn(["encoder", *columns], [line for line in lines_ if any(line[1:])]) if columns else ""
 
 
-def transfer(rows: list[dict[str, Any]]) -> str:
+def transfer(rows: list[dict[str, Any]], protocol: str = "transfer") -> str:
     """Encoders by the data set they are transferred to."""
-    rows = [row for row in rows if row["transfer"]]
-    names = list(dict.fromkeys(name for row in rows for name in row["transfer"]))
-    told = {
-        name: f"{one['metric']}, n = {one['n']:,}" for row in rows for name, one in row["transfer"].items()
-    }
+    rows = [row for row in rows if row.get(protocol)]
+    names = list(dict.fromkeys(name for row in rows for name in row[protocol]))
+    told = {name: f"{one['metric']}, n = {one['n']:,}" for row in rows for name, one in row[protocol].items()}
     body = []
     for row in rows:
-        cells = [row["transfer"].get(name) for name in names]
+        cells = [row[protocol].get(name) for name in names]
         body.append(
             [f"{_called(row)}, {row['data']}", *("" if one is None else _moved(one) for one in cells)]
         )
-    return _drawn(["encoder, pretrained on", *(f"{name} ({told[name]})" for name in names)], body)
+    return (
+        _drawn(["encoder, pretrained on", *(f"{name} ({told[name]})" for name in names)], body)
+        if body
+        else ""
+    )
 
 
 def _moved(one: dict[str, Any]) -> str:
@@ -151,7 +162,8 @@ def draw(page: Path, rows: list[dict[str, Any]]) -> None:
         for data in sets
         for kind in (heads, few)
     }
-    for name, table in {**tables, "transfer": transfer(rows)}.items():
+    moved = {protocol: transfer(rows, protocol) for protocol in TRANSFERRED}
+    for name, table in (tables | moved).items():
         mark = f"<!-- {name} -->"
         if mark in text:
             text = between(text, mark, "<!-- end -->", f"\n{table}\n\n")

@@ -20,6 +20,7 @@ from nolabel.evaluation import _accuracy
 from nolabel.evaluation._split import held_out
 from nolabel.evaluation.base import Features, Network, Result, not_finite
 from nolabel.seeds import generator
+from nolabel.training.precision import autocast, fast_precision
 from nolabel.views import geometry, plain
 
 MOMENTUM = 0.9
@@ -52,9 +53,15 @@ class Plan:
             return DROP ** -sum(share >= drop for drop in self.drops)
         return (1 + math.cos(math.pi * share)) / 2
 
-    def described(self) -> dict[str, Any]:
-        """For `Result.setting`."""
-        return {"steps": self.steps, "batch_size": self.batch_size, "augment": self.augment}
+    def described(self, subject: Features) -> dict[str, Any]:
+        """For `Result.setting`, of a training on the images of `subject`."""
+        precision = fast_precision(network_of(subject).encoder.mean.device)
+        return {
+            "steps": self.steps,
+            "batch_size": self.batch_size,
+            "augment": self.augment,
+            "precision": precision,
+        }
 
 
 @dataclass(frozen=True)
@@ -101,6 +108,9 @@ def fit(
     The images come in random orders, one after another, so the number of steps does not fall with their
     number. The losses of the candidates are added, and each candidate has parameters of its own.
 
+    Trained in bfloat16 autocast where the device has units for it (`precision.fast_precision`); the loss and
+    whatever is read afterwards are float32.
+
     Args:
         trained: modules in use by `forward`, each with its setting; whatever else `forward` uses stays frozen.
 
@@ -121,7 +131,8 @@ def fit(
             group["lr"] = setting.lr * plan.rate(step)
         images = _views(network, picked, plan.augment, generator(seed, "evaluate", "head", "views", step))
         labels = subject.labels[picked].to(images.device)
-        scores = forward(images)
+        with autocast(images.device, fast_precision(images.device)):
+            scores = [one.float() for one in forward(images)]
         if step == 0 and not all(bool(one.isfinite().all()) for one in scores):
             raise not_finite(subject.name)
         optimizer.zero_grad()

@@ -123,7 +123,11 @@ def frozen_results(
     (head,) = stage_heads(subject, build, [stage], [choice.setting], seed)
     forward = fit_heads(subject, [head], subject.train, plan, seed)
     chosen = {"stage": stage, **choice.described(), "stages": each}
-    setting = {"train_images": len(subject.train), **plan.described(), "choice_steps": options.choice_steps}
+    setting = {
+        "train_images": len(subject.train),
+        **plan.described(subject),
+        "choice_steps": options.choice_steps,
+    }
     setting |= {"head_parameters": sum(p.numel() for p in head.module.parameters())}
     (scores,) = scores_of(forward, subject, subject.test)
     rows = results(subject, protocol, scores, seed, chosen, setting)

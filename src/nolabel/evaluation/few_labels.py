@@ -112,7 +112,7 @@ class FewLabels(Protocol):
         encoder = copy.deepcopy(heads.network_of(subject).encoder)
         model = heads.train_classifier(subject, encoder, rows, rate, plan, seed)
         setting = self._setting(subject, rows, options.finetune_draws)
-        setting |= {**plan.described(), "lr": rate.lr}
+        setting |= {**plan.described(subject), "lr": rate.lr}
         scores = heads.predict(model, subject, subject.test)
         return heads.results(subject, f"finetune@{name}", scores, seed, {}, setting)
 

@@ -68,6 +68,10 @@ class Finetune(Protocol):
 
         choice = heads.choose(subject, start, settings(options.grid), plan, seed, options.choose_by)
         model = heads.train_classifier(subject, start(), subject.train, choice.setting, plan, seed)
-        setting = {"train_images": len(subject.train), **plan.described(), "chosen_by": options.choose_by}
+        setting = {
+            "train_images": len(subject.train),
+            **plan.described(subject),
+            "chosen_by": options.choose_by,
+        }
         scores = heads.predict(model, subject, subject.test)
         return heads.results(subject, self.protocol, scores, seed, choice.described(), setting)

@@ -186,9 +186,8 @@ class LabelEfficiency(Protocol):
         settings = [Setting(lr, options.weight_decay) for lr in options.lr]
         choice = heads.choose(few, start, settings, replace(plan, steps=options.choice_steps), seed)
         model = heads.train_classifier(few, start(), few.train, choice.setting, plan, seed)
-        setting = {"labels": len(few.train), "steps": plan.steps} | _few.drawn(options.supervised_draws)
-        setting |= {"trained": "the whole net from scratch", "batch_size": plan.batch_size}
-        setting |= {"choice_steps": options.choice_steps}
+        setting = {"labels": len(few.train), **plan.described(few)} | _few.drawn(options.supervised_draws)
+        setting |= {"trained": "the whole net from scratch", "choice_steps": options.choice_steps}
         scores = heads.predict(model, few, few.test)
         return heads.results(few, name, scores, seed, choice.described(), setting)
 

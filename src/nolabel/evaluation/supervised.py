@@ -88,4 +88,4 @@ class Supervised(Protocol):
         choice = heads.choose(subject, start, settings(options.grid), tried, seed, options.choose_by)
         model = heads.train_classifier(subject, start(), subject.train, choice.setting, plan, seed)
         told = {"choice_steps": options.choice_steps, "chosen_by": options.choose_by}
-        return model, choice, plan.described() | told, subject
+        return model, choice, plan.described(subject) | told, subject

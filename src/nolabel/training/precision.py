@@ -76,6 +76,20 @@ def candidates(
     return [(value, layout) for value in chosen for layout in layouts]
 
 
+def fast_precision(device: torch.device) -> Precision:
+    """bfloat16 autocast where `device` multiplies it in hardware, else float32; nothing is timed."""
+    if device.type == "cuda":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False)
+    else:
+        fast = device.type == "cpu" and bool(bfloat16_units())
+    return "bf16-mixed" if fast else "32-true"
+
+
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """The context in which a forward pass has `precision`."""
+    return torch.autocast(device.type, dtype=LOW.get(precision), enabled=precision in LOW)
+
+
 def laid_out(views: dict[str, Tensor], channels_last: bool) -> dict[str, Tensor]:
     """Image tensors (B, C, H, W) of `views` in the layout of the run."""
     if not channels_last:
@@ -147,7 +161,7 @@ def _pass(
     device = next(iter(views.values())).device
 
     def once() -> None:
-        with torch.autocast(device.type, dtype=LOW.get(precision), enabled=precision in LOW):
+        with autocast(device, precision):
             loss = run(placed)["loss"]
         loss.backward()
         clone.zero_grad()
