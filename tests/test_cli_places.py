@@ -83,13 +83,22 @@ def test_what_a_command_reads_it_does_not_write_over(
 
 
 @pytest.mark.parametrize("words", ["evaluate RUN IMAGES", "embed RUN IMAGES --out v.npy", "gallery IMAGES",
-                                   "search RUN IMAGES QUERY --out m.png"])  # fmt: skip
+                                   "search RUN IMAGES QUERY --out m.png", "check-pretext rotation IMAGES",
+                                   "pretrain rotation IMAGES --steps 1 --out r", "compare IMAGES --out c",
+                                   "transfer RUN IMAGES --out t"])  # fmt: skip
+@pytest.mark.parametrize("size", [-5, 0])
 def test_a_size_below_one(
-    say: Say, small_images: Path, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, words: str
+    say: Say,
+    small_images: Path,
+    encoder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    words: str,
+    size: int,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     named = {"RUN": encoder, "IMAGES": small_images, "QUERY": small_images / "train/class0/000.png"}
-    refused(say, tmp_path, [*(named.get(word, word) for word in words.split()), "--size", -5], "at least 1")
+    refused(say, tmp_path, [*(named.get(word, word) for word in words.split()), "--size", size], "1")
 
 
 def test_a_home_of_nobody(say: Say, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +23,7 @@ from nolabel.evaluation._split import Division
 from nolabel.evaluation.base import Result
 from nolabel.evaluation.run import evaluate_encoder
 from nolabel.evaluation.statistics import wilson
+from nolabel.runs import read_rows, write_rows
 from small import TinyNet, smooth_images
 
 
@@ -258,3 +260,27 @@ def test_where_no_accuracy_without_the_images_is_known_none_is_advised() -> None
     found = leaking([0, 1] * 10, Result("x", "transfer", "map11", 0.7, 0.6, 0.8, 20)).setting
     assert found["without"] == {}
     assert found["sentence"].endswith("(1 identical): no number here was measured without them.")
+
+
+def test_evaluations_one_after_another_tell_all_accuracies_without_the_images(tmp_path: Path) -> None:
+    images = write_images(tmp_path / "images")
+    for place in ("train/class0", "test/class0"):
+        picture(900).save(images / place / "new.png")
+    store = ImageStore.open(images, size=16)
+    run = run_folder(tmp_path / "run", images)
+
+    def told() -> dict[str, Any]:
+        rows = read_rows(run / "evaluation.jsonl")
+        return next(row["setting"] for row in rows if row["metric"] == "in_training")
+
+    for protocols in (("knn",), ("linear",), ("knn",)):
+        nolabel.evaluate(run, store, protocols=protocols, baselines=())
+        if protocols == ("linear",):
+            assert list(told()["without"]) == ["knn", "linear"]
+            assert ", linear " in told()["sentence"]
+    assert set(told()["without"]) == {"knn", "linear"}
+    # what no longer stands is not told
+    rows = [row for row in read_rows(run / "evaluation.jsonl") if row["protocol"] != "linear"]
+    write_rows(run / "evaluation.jsonl", rows)
+    nolabel.evaluate(run, store, protocols=("knn",), baselines=())
+    assert list(told()["without"]) == ["knn"]

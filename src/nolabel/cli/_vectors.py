@@ -41,7 +41,7 @@ def vectors(
     encoder, store, parts = encoder.to(device).eval(), store.to(device), []
     for start in range(0, len(store), BATCH):
         images = store.batch(torch.arange(start, min(start + BATCH, len(store))))
-        seen = plain.whole(images, size or encoder.size, torch.channels_last)
+        seen = plain.whole(images, encoder.size if size is None else size, torch.channels_last)
         found = encoder(seen) if stage is None else encoder.maps(seen)[stage].mean((2, 3))
         parts.append(found.float().cpu())
         progress(min(start + BATCH, len(store)), len(store))

@@ -53,7 +53,7 @@ def embed(
     for written in (out,) if out.suffix == ".parquet" else (out, out.with_suffix(".csv")):
         check_apart(written, data, labels)
     loaded = load_encoder(encoder)
-    side = size or image_size(encoder, loaded)
+    side = image_size(encoder, loaded) if size is None else size
     with _screen.counting("Reading images") as progress:
         store = ImageStore.open(data, size=side, labels=labels, workers=workers, progress=progress, minimum=1)
     _screen.line(store.describe())

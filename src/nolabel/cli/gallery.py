@@ -56,7 +56,7 @@ def gallery(
     check_apart(out, data)
     trained = _of_methods(runs)
     with _screen.counting("Reading images") as progress:
-        store = ImageStore.open(data, size=size or LARGEST_DEFAULT_SIZE, progress=progress)
+        store = ImageStore.open(data, size=LARGEST_DEFAULT_SIZE if size is None else size, progress=progress)
     _screen.line(store.describe())
     names = list(dict.fromkeys([*catalog.names("methods"), *trained]))
     exhibits = [
@@ -135,7 +135,11 @@ def draw(
     """
     shown = train if held_out is None else held_out
     kind = catalog.load("methods", name, Method)
-    method = load_method(folder) if folder else _untrained(kind, train, size or default_size(train), seed)
+    method = (
+        load_method(folder)
+        if folder
+        else _untrained(kind, train, default_size(train) if size is None else size, seed)
+    )
     rows = torch.randperm(len(shown), generator=generator(seed, "gallery"))[:ROWS]
     with torch.no_grad():
         return method.eval().panel(

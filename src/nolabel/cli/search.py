@@ -63,7 +63,7 @@ def search(
     names = _names([encoder, *(Path(one) for one in beside if one != RANDOM)])
     encoders = {name: load_encoder(place) for place, name in names.items()}
     loaded = encoders[names[encoder]]
-    side = size or image_size(encoder, loaded)
+    side = image_size(encoder, loaded) if size is None else size
     check_size(side)
     image = _read_query(query, math.ceil(STORAGE_MARGIN * side))
     with _screen.counting("Reading images") as progress:

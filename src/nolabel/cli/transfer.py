@@ -64,7 +64,7 @@ def transfer(
     if not data:
         raise UsageError("No data set is named: give at least one folder, .zip or name after the encoder.")
     candidates = _candidates([encoder, *map(Path, beside)])
-    side = size or image_size(encoder, candidates[0].encoder)
+    side = image_size(encoder, candidates[0].encoder) if size is None else size
     wanted = Wanted(side, seed, finetune, steps, batch_size, grid)
     is_run = (encoder / DESCRIPTION).is_file()
     folder = out or (encoder if is_run else Path("runs") / f"transfer-{subject_of(encoder)}")

@@ -56,7 +56,7 @@ def extract(
     """
     if values < 1:
         raise UsageError(f"At most {values} values a stage are asked for: ask for 1 or more.")
-    size = size or encoder.size
+    size = encoder.size if size is None else size
     encoder = encoder.eval().to(memory_format=torch.channels_last)
     device = encoder.mean.device
     store = store.to(device)

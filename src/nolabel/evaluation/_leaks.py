@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -110,6 +111,28 @@ def pretraining_images(source: Path, store: ImageStore) -> ImageStore | None:
     if held_out and not (store.splits[seen] == store.split_names.index("test")).any():
         return None
     return store.subset(seen)
+
+
+def with_earlier(
+    row: dict[str, Any], leaked: Sequence[dict[str, Any]], standing: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """A written row of leakage, which tells the accuracies that its like in `leaked` told; any other as it is.
+
+    Of protocols that still have a row in `standing`, and where as many images leaked as now.
+    """
+    place = row["metric"], row["setting"].get("data")
+    protocols = {one["protocol"] for one in standing if one["setting"].get("data") == place[1]}
+    for earlier in leaked:
+        own, told = (one["setting"].get("without") for one in (row, earlier))
+        alike = (earlier["metric"], earlier["setting"].get("data"), earlier["value"]) == (
+            *place,
+            row["value"],
+        )
+        if row["protocol"] == PROTOCOL and alike and own and told:
+            whole = {name: told[name] for name in told if name.removesuffix(BALANCED) in protocols} | own
+            sentence = row["setting"]["sentence"].replace(_in_words(own), _in_words(whole))
+            return row | {"setting": row["setting"] | {"without": whole, "sentence": sentence}}
+    return row
 
 
 def _search(test: ImageStore, other: ImageStore) -> leakage.Leakage:

@@ -28,8 +28,9 @@ def write_results(folder: str | Path, results: Sequence[Result], measure: Protoc
     """
     folder, new = Path(folder), [row_of(result) for result in results]
     held, sets = read_rows(folder / EVALUATION), {_data(row) for row in new}
+    leaked = [row for row in held if row["protocol"] == _leaks.PROTOCOL and _data(row) in sets]
     if any(row["protocol"] == _leaks.PROTOCOL for row in new):
-        held = [row for row in held if row["protocol"] != _leaks.PROTOCOL or _data(row) not in sets]
+        held = [row for row in held if row not in leaked]
     if measure is not None:
         old = [measure.owns(row["protocol"]) and _data(row) in sets for row in held]
         before, now = (
@@ -39,6 +40,7 @@ def write_results(folder: str | Path, results: Sequence[Result], measure: Protoc
         if any(old) and before != now:
             forget(folder, measure)
             held = [row for row, own in zip(held, old, strict=True) if not own]
+    new = [_leaks.with_earlier(row, leaked, held) for row in new]
     write_rows(folder / EVALUATION, in_place(held, new))
 
 

@@ -41,7 +41,7 @@ def knn_monitor(
     @torch.no_grad()
     def monitor(encoder: Encoder, step: int) -> dict[str, float]:
         here = store.to(encoder.mean.device)
-        side = size or encoder.size
+        side = encoder.size if size is None else size
         vectors = [
             encoder(plain.whole(here.batch(rows), side, torch.channels_last)).float()
             for rows in part.split(BATCH)

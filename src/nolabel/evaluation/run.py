@@ -75,7 +75,8 @@ def evaluate_encoder(
     for baseline in baselines:
         _baselines.check(baseline)
     division = divide(store, seed) if labelled else _everything(store)
-    size = size or (encoder.size if isinstance(source, Encoder) else image_size(Path(source), encoder))
+    if size is None:
+        size = encoder.size if isinstance(source, Encoder) else image_size(Path(source), encoder)
     own = extract(encoder, store, division, name=subject, size=size, values=values, progress=progress)
     for measure in measures:
         own.chosen(getattr(measure.options, "stage", None))
@@ -97,8 +98,8 @@ def side_of(source: Path | Encoder, data: str | Path, size: int | None, baseline
     """
     least = _baselines.least_side(baselines)
     if isinstance(source, Encoder):
-        return max(size or source.size, least)
-    own = size or image_size(source, load_encoder(source))
+        return max(source.size if size is None else size, least)
+    own = image_size(source, load_encoder(source)) if size is None else size
     return max(own, runs.opened_at(source, data) or 0, least)
 
 

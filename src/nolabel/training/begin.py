@@ -188,7 +188,7 @@ def open_images(
     Where no size is named they are stored for 96 px, and again for their own size where that would differ. Errors
     as `ImageStore.open`.
     """
-    side = size or LARGEST_DEFAULT_SIZE
+    side = LARGEST_DEFAULT_SIZE if size is None else size
     store = ImageStore.open(data, size=side, labels=labels, workers=workers)
     own = default_size(store.split("train"))
     largest = int(torch.minimum(store.heights, store.widths).max())
