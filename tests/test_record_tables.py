@@ -18,7 +18,10 @@ ROWS = [
         "method": "simclr", "seed": 0, "data": "cifar10",
         "measured": [
             measured("simclr", "linear", 0.7), measured("random:resnet10", "linear", 0.6),
-            measured("simclr", "linear@1%", 0.5), measured("random:resnet10", "linear@1%", 0.3),
+            measured("simclr", "linear@1%", 0.5) | {"labels": 500, "stage": ["stage1", "stage4"]},
+            measured("random:resnet10", "linear@1%", 0.3) | {"labels": 500},
+            measured("simclr", "linear@50", 0.5) | {"labels": 500},
+            measured("simclr", "finetune@4", 0.2) | {"labels": 40, "steps": 100},
             measured("pixels", "knn", 0.2), measured("supervised:resnet10", "supervised", 0.9),
         ],
         "transfer": {"pets": {
@@ -44,11 +47,12 @@ def test_random_weights_have_a_column_of_their_own_and_empty_lines_are_left_out(
     ]
 
 
-def test_few_labels_have_a_line_for_each_encoder_that_was_measured() -> None:
-    assert tables.few(ROWS).splitlines()[2:] == [
-        "| SimCLR, seed 0 | 50.0 (49.0–51.0) |",
-        "| random weights | 30.0 (29.0–31.0) |",
+def test_few_labels_have_a_line_for_each_number_of_them() -> None:
+    assert tables.few(ROWS[:1]).splitlines()[2:] == [
+        "| linear probe, best stage, 500 labels (1 %) | 50.0 (49.0–51.0) | 30.0 (29.0–31.0) |",
+        "| the whole net, trained on, 40 labels (4 a class) | 20.0 (19.0–21.0), 100 steps |  |",
     ]
+    assert tables.few(ROWS[1:]) == ""
 
 
 def test_transfer_says_what_was_gained_over_random_weights() -> None:
@@ -68,5 +72,5 @@ def test_a_table_replaces_what_stood_between_its_marks(tmp_path: Path) -> None:
     page.write_text("before\n<!-- few cifar10 -->\nold\n<!-- end -->\nafter\n")
     tables.draw(page, ROWS)
     assert "old" not in page.read_text()
-    assert "linear@1%" in page.read_text()
+    assert "500 labels (1 %)" in page.read_text()
     assert page.read_text().endswith("<!-- end -->\nafter\n")

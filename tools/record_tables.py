@@ -33,6 +33,7 @@ HEADS = {
     "supervised": "the whole net, from random weights",
 }
 
+FEW = {"linear": "linear probe, best stage", "finetune": "the whole net, trained on"}
 TRANSFERRED = ("transfer", "finetune")
 """protocols of a transfer, each a table of the page"""
 
@@ -82,7 +83,8 @@ def _called(row: dict[str, Any]) -> str:
 def _cell(row: dict[str, Any] | None) -> str:
     if row is None:
         return ""
-    stage = f", {row['stage']}" if "stage" in row else ""
+    # of several draws of labels each has its own stage
+    stage = f", {row['stage']}" if isinstance(row.get("stage"), str) else ""
     steps = f", {row['steps']:,} steps" if "steps" in row else ""
     return f"{100 * row['value']:.1f} ({100 * row['low']:.1f}–{100 * row['high']:.1f}){stage}{steps}"
 
@@ -118,15 +120,29 @@ def _first(rows: list[dict[str, Any]], protocol: str) -> str:
 
 
 def few(rows: list[dict[str, Any]]) -> str:
-    """Encoders by the number of labels."""
-    columns = list(
-        dict.fromkeys(
-            one["protocol"] for row in rows for one in row["measured"] if amount_of_labels(one["protocol"])
+    """The number of labels by the encoder; the same number under two names stands once."""
+    names = {
+        (one["protocol"].partition("@")[0], one["labels"]): one["protocol"]
+        for row in rows
+        for one in reversed(row["measured"])
+        if amount_of_labels(one["protocol"]) and "labels" in one
+    }
+    body = [
+        [
+            f"{FEW[head]}, {labels:,} labels ({_amount(name)})",
+            *(_cell(_top1(row, name)) for row in rows),
+            _first(rows, name),
+        ]
+        for (head, labels), name in sorted(
+            names.items(), key=lambda item: ([*FEW].index(item[0][0]), item[0][1])
         )
-    )
-    lines_ = [[_called(row), *(_cell(_top1(row, protocol)) for protocol in columns)] for row in rows]
-    lines_.append(["random weights", *(_first(rows, protocol) for protocol in columns)])
-    return _drawn(["encoder", *columns], [line for line in lines_ if any(line[1:])]) if columns else ""
+    ]
+    return _drawn(["trained with few labels", *map(_called, rows), "random weights"], body) if body else ""
+
+
+def _amount(protocol: str) -> str:
+    amount = protocol.partition("@")[2]
+    return amount.replace("%", " %") if amount.endswith("%") else f"{amount} a class"
 
 
 def transfer(rows: list[dict[str, Any]], protocol: str = "transfer") -> str:
