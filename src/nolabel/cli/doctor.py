@@ -86,7 +86,7 @@ def _torch() -> list[Finding]:
 
 
 def _processor() -> Finding:
-    from nolabel.training.precision import bfloat16_units, cpu_flags
+    from nolabel.number_format import bfloat16_units, cpu_flags
 
     units = bfloat16_units()
     if units:

@@ -19,8 +19,8 @@ from nolabel.errors import RunError
 from nolabel.evaluation import _accuracy
 from nolabel.evaluation._split import held_out
 from nolabel.evaluation.base import Features, Network, Result, not_finite
+from nolabel.number_format import autocast, fast_precision
 from nolabel.seeds import generator
-from nolabel.training.precision import autocast, fast_precision
 from nolabel.views import geometry, plain
 
 MOMENTUM = 0.9
