@@ -97,8 +97,9 @@ def test_a_size_below_one(
     size: int,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    part = "1 or more" if words.startswith("transfer") else "at least 1"
     named = {"RUN": encoder, "IMAGES": small_images, "QUERY": small_images / "train/class0/000.png"}
-    refused(say, tmp_path, [*(named.get(word, word) for word in words.split()), "--size", size], "1")
+    refused(say, tmp_path, [*(named.get(word, word) for word in words.split()), "--size", size], part)
 
 
 def test_a_home_of_nobody(say: Say, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

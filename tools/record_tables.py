@@ -33,7 +33,6 @@ HEADS = {
     "supervised": "the whole net, from random weights",
 }
 
-FEW = {"linear": "linear probe, best stage", "finetune": "the whole net, trained on"}
 TRANSFERRED = ("transfer", "finetune")
 """protocols of a transfer, each a table of the page"""
 
@@ -129,19 +128,19 @@ def few(rows: list[dict[str, Any]]) -> str:
     }
     body = [
         [
-            f"{FEW[head]}, {labels:,} labels ({_amount(name)})",
+            f"{HEADS[head]}, {labels:,} labels ({_amount(name)})",
             *(_cell(_top1(row, name)) for row in rows),
             _first(rows, name),
         ]
         for (head, labels), name in sorted(
-            names.items(), key=lambda item: ([*FEW].index(item[0][0]), item[0][1])
+            names.items(), key=lambda item: ([*HEADS].index(item[0][0]), item[0][1])
         )
     ]
     return _drawn(["trained with few labels", *map(_called, rows), "random weights"], body) if body else ""
 
 
 def _amount(protocol: str) -> str:
-    amount = protocol.partition("@")[2]
+    amount = amount_of_labels(protocol)
     return amount.replace("%", " %") if amount.endswith("%") else f"{amount} a class"
 
 

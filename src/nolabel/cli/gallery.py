@@ -135,11 +135,7 @@ def draw(
     """
     shown = train if held_out is None else held_out
     kind = catalog.load("methods", name, Method)
-    method = (
-        load_method(folder)
-        if folder
-        else _untrained(kind, train, default_size(train) if size is None else size, seed)
-    )
+    method = load_method(folder) if folder else _untrained(kind, train, size, seed)
     rows = torch.randperm(len(shown), generator=generator(seed, "gallery"))[:ROWS]
     with torch.no_grad():
         return method.eval().panel(
@@ -147,8 +143,9 @@ def draw(
         )
 
 
-def _untrained(kind: type[Method], train: ImageStore, size: int, seed: int) -> Method:
-    """The method before its first step."""
+def _untrained(kind: type[Method], train: ImageStore, size: int | None, seed: int) -> Method:
+    """The method before its first step; at the images' own size where none is given."""
+    size = default_size(train) if size is None else size
     few = train.subset(torch.randperm(len(train), generator=generator(seed, "gallery", "prepare"))[:PREPARED])
     options, info = kind.Options(), DataInfo(len(few), size)
     images = plain.whole(few.batch(torch.arange(min(len(few), IMAGES))), size)

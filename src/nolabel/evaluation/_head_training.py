@@ -108,7 +108,7 @@ def fit(
     The images come in random orders, one after another, so the number of steps does not fall with their
     number. The losses of the candidates are added, and each candidate has parameters of its own.
 
-    Trained in bfloat16 autocast where the device has units for it (`precision.fast_precision`); the loss and
+    Trained in bfloat16 autocast where the device has units for it (`number_format.fast_precision`); the loss and
     whatever is read afterwards are float32.
 
     Args:
@@ -122,6 +122,7 @@ def fit(
         {"params": [p for p in module.parameters() if p.requires_grad], "weight_decay": setting.weight_decay}
         for module, setting in trained
     ]
+    precision = fast_precision(network.encoder.mean.device)
     optimizer = torch.optim.SGD(groups, lr=0.0, momentum=MOMENTUM, nesterov=True)
     for module, _ in trained:
         module.train()
@@ -131,7 +132,7 @@ def fit(
             group["lr"] = setting.lr * plan.rate(step)
         images = _views(network, picked, plan.augment, generator(seed, "evaluate", "head", "views", step))
         labels = subject.labels[picked].to(images.device)
-        with autocast(images.device, fast_precision(images.device)):
+        with autocast(images.device, precision):
             scores = [one.float() for one in forward(images)]
         if step == 0 and not all(bool(one.isfinite().all()) for one in scores):
             raise not_finite(subject.name)

@@ -120,19 +120,21 @@ def with_earlier(
 
     Of protocols that still have a row in `standing`, and where as many images leaked as now.
     """
-    place = row["metric"], row["setting"].get("data")
-    protocols = {one["protocol"] for one in standing if one["setting"].get("data") == place[1]}
-    for earlier in leaked:
-        own, told = (one["setting"].get("without") for one in (row, earlier))
-        alike = (earlier["metric"], earlier["setting"].get("data"), earlier["value"]) == (
-            *place,
-            row["value"],
-        )
-        if row["protocol"] == PROTOCOL and alike and own and told:
-            whole = {name: told[name] for name in told if name.removesuffix(BALANCED) in protocols} | own
-            sentence = row["setting"]["sentence"].replace(_in_words(own), _in_words(whole))
-            return row | {"setting": row["setting"] | {"without": whole, "sentence": sentence}}
-    return row
+    if row["protocol"] != PROTOCOL:
+        return row
+
+    def place(one: dict[str, Any]) -> tuple[Any, ...]:
+        return one["metric"], one["setting"].get("data"), one["value"]
+
+    own = row["setting"].get("without")
+    told = next((one["setting"].get("without") for one in leaked if place(one) == place(row)), None)
+    if not own or not told:
+        return row
+    data = row["setting"].get("data")
+    protocols = {one["protocol"] for one in standing if one["setting"].get("data") == data}
+    whole = {name: told[name] for name in told if name.removesuffix(BALANCED) in protocols} | own
+    sentence = row["setting"]["sentence"].replace(_in_words(own), _in_words(whole))
+    return row | {"setting": row["setting"] | {"without": whole, "sentence": sentence}}
 
 
 def _search(test: ImageStore, other: ImageStore) -> leakage.Leakage:

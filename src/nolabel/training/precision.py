@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from nolabel.errors import UsageError
-from nolabel.number_format import PRECISIONS, Precision, autocast, bfloat16_units
+from nolabel.number_format import PRECISIONS, Precision, autocast, fast_precision
 
 TIMED = 3
 COMPILE_FROM = 1200.0
@@ -41,13 +41,10 @@ def candidates(
         raise UsageError("The precision 16-mixed needs a CUDA GPU: choose auto, 32-true or bf16-mixed.")
     if precision != "auto":
         chosen: list[Precision] = [value for value in PRECISIONS if value == precision]
-    elif device.type == "cuda":
-        chosen = [
-            "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "16-mixed",
-            "32-true",
-        ]
+    elif fast_precision(device) == "bf16-mixed":
+        chosen = ["bf16-mixed", "32-true"]
     else:
-        chosen = ["bf16-mixed", "32-true"] if device.type == "cpu" and bfloat16_units() else ["32-true"]
+        chosen = ["16-mixed", "32-true"] if device.type == "cuda" else ["32-true"]
     layouts = [True, False] if channels_last is None else [channels_last]
     return [(value, layout) for value in chosen for layout in layouts]
 
