@@ -1,7 +1,7 @@
 """Few labels: balanced nested subsets, probes that see only their labels, and the labels that an encoder saves."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -87,20 +87,38 @@ def toy_subject(spread: float = 0.5, n: int = 600, **stages: Tensor) -> Features
 def test_a_probe_sees_the_labels_of_its_subset_only() -> None:
     found = toy_subject(2.0)
     order = _few.round_robin(found, 0, 0)
-    clean = _few.probes(found, order, [8, 80], 0)
+    (clean,) = _few.probes(found, [order], [8, 80], 0)
     labels = found.labels.clone()
     labels[order[80:]] = 0
     labels[found.test] = 0
-    other = _few.probes(replace(found, labels=labels), order, [8, 80], 0)
+    (other,) = _few.probes(replace(found, labels=labels), [order], [8, 80], 0)
     for one, same in zip(clean, other, strict=True):
         assert one.chosen() == same.chosen()
         torch.testing.assert_close(one.scores, same.scores)
 
 
+def test_draws_share_one_reading_of_the_test_images() -> None:
+    found = toy_subject(1.0, stage1=torch.randn(600, 3, generator=torch.Generator().manual_seed(5)))
+    orders = [_few.round_robin(found, 0, draw) for draw in range(3)]
+    alone = [_few.probes(found, [order], [4, 40], 0)[0] for order in orders]
+    read = []
+
+    def counting(stages: Sequence[str], rows: Tensor) -> dict[str, Tensor]:
+        read.extend((stage, len(rows)) for stage in stages)
+        return found.compute(stages, rows)
+
+    together = _few.probes(replace(found, compute=counting), orders, [4, 40], 0)
+    assert [stage for stage, rows in read if rows == len(found.test)] == ["pooled"]
+    for of_draw, of_alone in zip(together, alone, strict=True):
+        for one, same in zip(of_draw, of_alone, strict=True):
+            assert one.chosen() == same.chosen()
+            torch.testing.assert_close(one.scores, same.scores)
+
+
 def test_the_better_stage_is_chosen_by_folds() -> None:
     noise = torch.randn(600, 40, generator=torch.Generator().manual_seed(5))
     found = toy_subject(0.05, stage1=noise)
-    (probe,) = _few.probes(found, _few.round_robin(found, 0, 0), [40], 0)
+    ((probe,),) = _few.probes(found, [_few.round_robin(found, 0, 0)], [40], 0)
     assert probe.stage == "pooled"
     assert probe.validation == 1
     right = probe.scores.argmax(1) == found.labels[found.test]
@@ -109,7 +127,7 @@ def test_the_better_stage_is_chosen_by_folds() -> None:
 
 def test_one_label_a_class_leaves_nothing_to_choose_by() -> None:
     found = toy_subject(stage1=torch.zeros(600, 3))
-    (probe,) = _few.probes(found, _few.round_robin(found, 0, 0), [4], 0)
+    ((probe,),) = _few.probes(found, [_few.round_robin(found, 0, 0)], [4], 0)
     assert probe.chosen() == {"stage": "pooled", "l2": 1.0, "validation": None}
 
 
@@ -119,7 +137,7 @@ def test_a_probe_is_scikit_learns() -> None:
 
     found = toy_subject(2.0)
     order = _few.round_robin(found, 0, 0)[:100]
-    (probe,) = _few.probes(found, order, [100], 0)
+    ((probe,),) = _few.probes(found, [order], [100], 0)
     x, test = (found.stage("pooled", rows).numpy() for rows in (order, found.test))
     scaler = StandardScaler().fit(x)
     other = LogisticRegression(C=1 / (100 * probe.l2), tol=1e-8, max_iter=10_000)

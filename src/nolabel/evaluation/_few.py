@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -93,33 +93,51 @@ class Probe:
         return {"stage": self.stage, "l2": self.l2, "validation": self.validation}
 
 
-def probes(subject: Features, order: Tensor, sizes: Sequence[int], seed: int) -> list[Probe]:
-    """A probe on the first of `order` (training images), for each of `sizes`: logistic regression, standardised.
+def probes(subject: Features, orders: Sequence[Tensor], sizes: Sequence[int], seed: int) -> list[list[Probe]]:
+    """For each of `orders` (training images) a probe on the first of it, for each of `sizes`.
 
-    Stage and λ are chosen within each subset, by three folds, or a fifth held out from 1,000 labels on. With
-    less than two labels a class nothing can be held out: then the pooled stage at λ = 1.
+    Logistic regression, standardised. Stage and λ are chosen within each subset, by three folds, or a fifth held
+    out from 1,000 labels on. With less than two labels a class nothing can be held out: then the pooled stage at
+    λ = 1. The test images are read once for each stage that any subset chose.
 
     Raises:
         DataError: features that are not finite.
     """
+    waiting = [chosen for order in orders for chosen in _chosen(subject, order, sizes, seed)]
+    classes = len(subject.class_names)
+    found: dict[int, Probe] = {}
+    for stage in dict.fromkeys(chosen.stage for chosen in waiting):
+        test = subject.stage(stage, subject.test)
+        for at, chosen in enumerate(waiting):
+            if chosen.stage == stage:
+                ((scores, converged),) = _scored(chosen.x, chosen.labels, test, classes, [chosen.l2])
+                found[at] = Probe(stage, chosen.l2, chosen.validation, scores.cpu(), converged)
+    return [[found[draw * len(sizes) + at] for at in range(len(sizes))] for draw in range(len(orders))]
+
+
+class _Chosen(NamedTuple):
+    """A subset's choice, and its features of that stage (n, D)."""
+
+    stage: str
+    l2: float
+    validation: float | None
+    x: Tensor
+    labels: Tensor
+
+
+def _chosen(subject: Features, order: Tensor, sizes: Sequence[int], seed: int) -> list[_Chosen]:
+    """What each beginning of `order` chooses; of the stages that none did nothing is kept."""
     matrices = subject.compute(tuple(subject.values), order[: max(sizes)])
     labels, classes = subject.labels[order], len(subject.class_names)
-    choices = []
+    found = []
     for size in sizes:
-        if size < 2 * classes_shown(subject):
-            choices.append((subject.whole, UNCHOSEN_L2, None))
-        else:
+        stage, l2, validation = subject.whole, UNCHOSEN_L2, None
+        if size >= 2 * classes_shown(subject):
             folds = _folds(labels[:size], generator(seed, "evaluate", "few", "folds"))
-            few = {stage: x[:size] for stage, x in matrices.items()}
-            choices.append(_choose(few, labels[:size], classes, folds))
-    found: dict[int, Probe] = {}
-    for stage in {stage for stage, _, _ in choices}:
-        test = subject.stage(stage, subject.test)
-        for at, (size, (own, l2, validation)) in enumerate(zip(sizes, choices, strict=True)):
-            if own == stage:
-                ((scores, converged),) = _scored(matrices[stage][:size], labels[:size], test, classes, [l2])
-                found[at] = Probe(stage, l2, validation, scores.cpu(), converged)
-    return [found[at] for at in range(len(sizes))]
+            few = {name: x[:size] for name, x in matrices.items()}
+            stage, l2, validation = _choose(few, labels[:size], classes, folds)
+        found.append(_Chosen(stage, l2, validation, matrices[stage][:size].clone(), labels[:size]))
+    return found
 
 
 def _folds(labels: Tensor, random: torch.Generator) -> list[Tensor]:

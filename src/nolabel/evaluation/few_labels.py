@@ -70,8 +70,7 @@ class FewLabels(Protocol):
         """
         amounts = self.amounts(subject)
         orders = [_few.round_robin(subject, seed, draw) for draw in range(self.options.draws)]
-        probed = [self._probe(subject, order, amounts, seed) for order in orders]
-        rows = over_seeds(probed)
+        rows = over_seeds(self._probed(subject, orders, amounts, seed))
         tune = self.options.finetune_draws and subject.seeds in ((), (seed,))
         for name, labels in amounts.items() if tune else ():
             tuned = [
@@ -96,14 +95,20 @@ class FewLabels(Protocol):
             each = tuple(k for k in SMALL if k <= _few.smallest_class(subject)) if scarce else ()
         return found | {f"{k}": _few.labels_of_each(subject, k) for k in each}
 
-    def _probe(self, subject: Features, order: Tensor, amounts: dict[str, int], seed: int) -> list[Result]:
-        rows = []
-        found = _few.probes(subject, order, list(amounts.values()), seed)
-        for (name, labels), probe in zip(amounts.items(), found, strict=True):
-            setting = self._setting(subject, order[:labels], self.options.draws)
-            setting |= {"standardise": "train_stats", "converged": probe.converged}
-            rows += heads.results(subject, f"linear@{name}", probe.scores, seed, probe.chosen(), setting)
-        return rows
+    def _probed(
+        self, subject: Features, orders: list[Tensor], amounts: dict[str, int], seed: int
+    ) -> list[list[Result]]:
+        """Of each draw the results of all amounts."""
+        found = _few.probes(subject, orders, list(amounts.values()), seed)
+        drawn = []
+        for order, of_draw in zip(orders, found, strict=True):
+            rows = []
+            for (name, labels), probe in zip(amounts.items(), of_draw, strict=True):
+                setting = self._setting(subject, order[:labels], self.options.draws)
+                setting |= {"standardise": "train_stats", "converged": probe.converged}
+                rows += heads.results(subject, f"linear@{name}", probe.scores, seed, probe.chosen(), setting)
+            drawn.append(rows)
+        return drawn
 
     def _finetune(self, subject: Features, rows: Tensor, name: str, seed: int) -> list[Result]:
         options = self.options

@@ -129,7 +129,7 @@ class LabelEfficiency(Protocol):
 
     def _probed(self, subject: Features, sizes: dict[int, int], seed: int) -> Curve:
         orders = [_few.round_robin(subject, seed, draw) for draw in range(self.options.draws)]
-        probed = [_few.probes(subject, order, list(sizes.values()), seed) for order in orders]
+        probed = _few.probes(subject, orders, list(sizes.values()), seed)
         found = {}
         for at, (each, size) in enumerate(sizes.items()):
             told = {"labels": size, "trained": "a linear probe on frozen features"} | _few.drawn(len(orders))
