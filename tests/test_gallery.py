@@ -2,17 +2,25 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
+import torch
+from PIL import Image
 
 from cli_helpers import Say, one_line, write_images
 from nolabel import catalog
-from nolabel.cli.gallery import _note, parts
+from nolabel.cli.gallery import _note, draw, parts
 from nolabel.data.store import ImageStore
 from nolabel.evaluation._split import hold_back
+from nolabel.methods._picture_grid import picture_grid
 from nolabel.methods.base import Method
 from nolabel.report.gallery import WIDE, Exhibit, write_gallery
 from nolabel.runs import DESCRIPTION, FORMAT
+from nolabel.training.work import training_images
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def exhibit(title: str, paper: str, width: float) -> Exhibit:
@@ -90,6 +98,7 @@ def test_a_run_is_asked_about_the_images_that_it_held_out(tmp_path: Path) -> Non
     store = ImageStore.open(data, size=32)
     divided = hold_back(store, 3)
     held = {"source": str(data), "opened_at": 32, "labels": None, "divided": divided.divided}
+    held["fingerprint"] = divided.fingerprint
     run = tmp_path / "run"
     run.mkdir()
     (run / DESCRIPTION).write_text(json.dumps({"format": FORMAT, "seed": 3, "data": held}))
@@ -98,6 +107,45 @@ def test_a_run_is_asked_about_the_images_that_it_held_out(tmp_path: Path) -> Non
     assert held_out is not None
     assert set(held_out.paths) == {store.paths[i] for i in divided.splits.nonzero().flatten().tolist()}
     assert not {*held_out.paths} & {*train.paths}
+
+
+def test_a_run_of_other_images_holds_none_of_these_out(tmp_path: Path) -> None:
+    data = write_images(tmp_path / "images", test=6)
+    store, seen = ImageStore.open(data, size=32), ImageStore.open(data / "test", size=32)
+    held = {"source": str(data / "test"), "opened_at": 32, "labels": None, "divided": ""}
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / DESCRIPTION).write_text(
+        json.dumps({"format": FORMAT, "seed": 3, "data": held | {"fingerprint": seen.fingerprint}})
+    )
+    assert parts(str(data), store, None, 0)[1] is not None
+    assert parts(str(data), store, run, 0)[1] is None
+
+
+@pytest.mark.parametrize("name", catalog.names("methods"))
+def test_titles_fit_their_pictures(name: str, small_images: Path) -> None:
+    fits(draw(name, *training_images(ImageStore.open(small_images, size=32), 0), None, None, 0))
+
+
+def test_a_long_title_fits_a_narrow_picture() -> None:
+    fits(picture_grid({"one": torch.zeros(1, 3, 8, 8)}, "Which W of all the Ws did the Wombat mean? " * 3, 1))
+
+
+def fits(figure: "Figure") -> None:
+    figure.canvas.draw()
+    (title,) = figure.texts
+    box = title.get_window_extent()
+    assert box.x0 >= 0
+    assert box.x1 <= figure.bbox.width
+
+
+@pytest.mark.parametrize(("grey", "heading"), [(True, "as it came (black and white)"), (False, "the truth")])
+def test_a_black_and_white_photograph_has_no_true_colours(grey: bool, heading: str, tmp_path: Path) -> None:
+    data = write_images(tmp_path)
+    for file in data.rglob("*.png") if grey else ():
+        Image.open(file).convert("L").convert("RGB").save(file)
+    figure = draw("colorization", *training_images(ImageStore.open(data, size=32), 0), None, None, 0)
+    assert [axis.get_title() for axis in figure.axes if axis.get_title()][-1] == heading
 
 
 def test_two_runs_of_one_method_are_refused(small_images: Path, tmp_path: Path, say: Say) -> None:

@@ -88,7 +88,10 @@ def _of_methods(runs: tuple[Path, ...]) -> dict[str, Path]:
 def parts(
     data: str, store: ImageStore, folder: Path | None, seed: int
 ) -> tuple[ImageStore, ImageStore | None]:
-    """(images to train on, images held out or None): of the run in `folder`, as it divided and stored them."""
+    """(images to train on, images held out or None): of the run in `folder`, as it divided and stored them.
+
+    Of other images than those of the run nothing says which it has seen, so that none are held out.
+    """
     if folder is None:
         return training_images(store, seed)
     info = read_description(folder)
@@ -98,7 +101,8 @@ def parts(
         store = ImageStore.open(data, size=side, labels=labels)
     if held.get("divided") and Path(held["source"]).name == Path(data).name:
         store = divided_as(store, held["divided"], info["seed"])
-    return training_images(store, info["seed"])
+    train, held_out = training_images(store, info["seed"])
+    return train, held_out if store.fingerprint == held["fingerprint"] else None
 
 
 def exhibit(

@@ -57,7 +57,7 @@ def colour_photograph(
     return Coloured(
         _bytes(joined(rgb, torch.zeros_like(colours), method.space)),
         _bytes(joined(rgb, colours, method.space)),
-        photograph.cpu() if float(rgb_to_lab(seen)[:, 1:].norm(dim=1).mean()) > GREY else None,
+        photograph.cpu() if _is_coloured(seen).item() else None,
     )
 
 
@@ -120,7 +120,13 @@ def panel(method: "Colorization", images: ImageBatch, trained: bool) -> "Figure"
         with evaluating(method):
             for title, temperature in made.items() if method.bins else {"its colours": None}.items():
                 columns[title] = joined(rgb, method.colours(rgb, temperature), method.space)
-    return picture_grid(columns | {"the truth": rgb}, "Colorization: which colours did the image have?", 2.0)
+    truth = "the truth" if _is_coloured(rgb).any() else "as it came (black and white)"
+    return picture_grid(columns | {truth: rgb}, "Colorization: which colours did the image have?", 2.0)
+
+
+def _is_coloured(rgb: Tensor) -> Tensor:
+    """Bool (B,): whether images (B, 3, H, W) in [0, 1] are more than black and white."""
+    return rgb_to_lab(rgb)[:, 1:].norm(dim=1).mean((1, 2)) > GREY
 
 
 def _seen_size(rgb: Tensor, shorter: int) -> tuple[int, int]:

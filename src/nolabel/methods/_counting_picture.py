@@ -6,6 +6,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from nolabel.methods._picture_grid import titled
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -51,7 +53,7 @@ def draw(whole: Tensor, tiles: Tensor, counts: tuple[Tensor, Tensor, Tensor] | N
         _bars(axes[:, 2:], *of_each)
         _scatter(figure.add_subplot(grid[rows, :]), *of_each)
         figure.supxlabel(LEGEND, fontsize=12)
-    figure.suptitle("Counting: do the quarters add up to the whole?", fontsize=13)
+    titled(figure, "Counting: do the quarters add up to the whole?")
     return figure
 
 

@@ -8,6 +8,7 @@ from torch import Tensor
 from nolabel.encoders.base import evaluating
 from nolabel.methods import _exemplar_copies
 from nolabel.methods import _exemplar_forms as forms
+from nolabel.methods._picture_grid import titled
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -67,5 +68,5 @@ def draw(seeds: Tensor, copies: Tensor, right: Tensor | None) -> "Figure":
             axis.set_xlabel("✓" if good else "✗", fontsize=12, color="darkgreen" if good else "darkred")
     axes[0, 0].set_title("seed", fontsize=12)
     axes[0, 1].set_title("its copies", fontsize=12, loc="left")
-    figure.suptitle("Exemplar: from which seed was the copy made?", fontsize=13)
+    titled(figure, "Exemplar: from which seed was the copy made?")
     return figure

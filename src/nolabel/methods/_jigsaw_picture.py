@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Any
 import torch.nn.functional as F
 from torch import Tensor
 
+from nolabel.methods._picture_grid import titled
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -32,7 +34,7 @@ def draw(puzzle: Tensor, solution: Tensor, answer: Tensor | None, right: Tensor 
         if right is not None:
             told, colour = ("✓ right", "darkgreen") if right[b] else ("✗ wrong", "darkred")
             row[1].set_xlabel(told, fontsize=12, color=colour)
-    figure.suptitle("Jigsaw: in which order were the tiles shuffled?", fontsize=13)
+    titled(figure, "Jigsaw: in which order were the tiles shuffled?")
     return figure
 
 

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from nolabel.methods._picture_grid import titled
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -154,5 +156,5 @@ def draw_places(whole: Tensor, grid: Tensor, side: int, places: Tensor, named: T
         axes[1, b].set_xlabel(told, fontsize=12, color=colour)
         for axis in axes[:, b]:
             axis.set(xticks=[], yticks=[])
-    figure.suptitle("Context prediction: where does the second patch lie?", fontsize=13)
+    titled(figure, "Context prediction: where does the second patch lie?")
     return figure

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor
 
+from nolabel.methods._picture_grid import titled
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -42,5 +44,5 @@ def draw(turned: Tensor, turns: tuple[int, ...], shares: Tensor | None, looked_a
             axis.set_xlabel(text, fontsize=12, color="darkgreen" if right else "darkred")
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])
-    figure.suptitle("Rotation: which way up was the image?", fontsize=13)
+    titled(figure, "Rotation: which way up was the image?")
     return figure

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from nolabel.data.batch import ImageBatch
 from nolabel.encoders.base import evaluating
+from nolabel.methods._picture_grid import titled
 from nolabel.views import plain
 
 if TYPE_CHECKING:
@@ -61,5 +62,5 @@ def draw(whole: Tensor, views: Tensor, nearest: Tensor | None) -> "Figure":
                 axis.imshow(every[found], interpolation="nearest")
                 told = "✓ same image" if right else "✗ another image"
                 axis.set_xlabel(told, fontsize=12, color="darkgreen" if right else "darkred")
-    figure.suptitle("SimCLR: the views of one image must find each other", fontsize=13)
+    titled(figure, "SimCLR: the views of one image must find each other")
     return figure
