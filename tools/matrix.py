@@ -103,9 +103,9 @@ def papers() -> str:
     ]
     return "\n".join([
         "## Each paper's own net at the paper's size\n",
-        "A training step of each is taken in `tests/test_recipes.py`, [200 steps](results/paper_nets.md) by a benchmark; "
-        "the options are the paper's. These nets are made "
-        "for their task: other methods may refuse them, with the reason.\n",
+        "A training step of each is taken in `tests/test_recipes.py`, [200 steps](results/paper_nets.md) by a "
+        "benchmark; the options are the paper's. These nets are made for their task: other methods may refuse them, "
+        "with the reason.\n",
         "| recipe | method | encoder | images |",
         "| --- | --- | --- | --- |",
         *rows,
