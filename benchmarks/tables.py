@@ -1,8 +1,8 @@
-"""The lecture's downstream tables at small scale: RotNet's CIFAR-10 table, few labels, transfer.
+"""The lecture's downstream tables at small scale: RotNet's CIFAR-10 table, few labels, labels saved, transfer.
 
-`python -m benchmarks.tables rotnet|few_labels|transfer --data cifar10.zip --out runs/tables` pretrains each method
-where its run is not there yet and measures what the run does not hold: stop it and start it again as often as
-you like. `--steps` is the length of every training with labels; the settings that are tried have half of it.
+`python -m benchmarks.tables rotnet|few_labels|efficiency|transfer --data cifar10.zip --out runs/tables` pretrains
+each method where its run is not there yet and measures what the run does not hold: stop it and start it again as
+often as you like. `--steps` is the length of every training with labels; the settings that are tried have half of it.
 `python tools/record_tables.py docs/results/downstream RUN ...` writes the tables.
 """
 
@@ -18,20 +18,23 @@ from nolabel.evaluation.compare import measure
 from nolabel.evaluation.conv import Conv, ConvOptions
 from nolabel.evaluation.few_labels import FewLabels, FewLabelsOptions
 from nolabel.evaluation.finetune import Finetune, FinetuneOptions
+from nolabel.evaluation.label_efficiency import LabelEfficiency, LabelEfficiencyOptions
 from nolabel.evaluation.mlp import MLP, MLPOptions
 from nolabel.evaluation.run import side_of
 from nolabel.evaluation.supervised import Supervised, SupervisedOptions
 
 
 def protocols(table: str, steps: int) -> tuple[str | Protocol, ...]:
-    """Of RotNet's table, or of few labels, with trainings of so many steps."""
+    """Of RotNet's table, of few labels, or of the labels saved, with trainings of so many steps."""
     half = steps // 2
     if table == "few_labels":
         return (FewLabels(FewLabelsOptions(per_class=(4, 20), steps=steps)),)
+    if table == "efficiency":
+        return (LabelEfficiency(LabelEfficiencyOptions(steps=steps, choice_steps=half)),)
     return (
         "linear",
-        MLP(MLPOptions(steps=2 * steps, choice_steps=steps)),
-        Conv(ConvOptions(steps=steps, choice_steps=half)),
+        MLP(MLPOptions(steps=2 * steps, choice_steps=steps, unfrozen_steps=half)),
+        Conv(ConvOptions(steps=steps, choice_steps=half, unfrozen_steps=half)),
         Finetune(FinetuneOptions(steps=half)),
         Supervised(SupervisedOptions(steps=steps, choice_steps=half)),
     )
@@ -47,7 +50,7 @@ def transferred(runs: list[Path], targets: list[str], out: Path, seed: int, step
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("table", choices=("rotnet", "few_labels", "transfer"))
+    parser.add_argument("table", choices=("rotnet", "few_labels", "efficiency", "transfer"))
     parser.add_argument("--data", default="../shared/data/cifar10.zip")
     parser.add_argument("--targets", nargs="+", default=[])
     parser.add_argument("--out", type=Path, default=Path("runs/tables"))

@@ -55,6 +55,40 @@ def test_few_labels_have_a_line_for_each_number_of_them() -> None:
     assert tables.few(ROWS[1:]) == ""
 
 
+def saved(against: str, value: float, low: float | None, text: str) -> dict[str, Any]:
+    row = measured("simclr", "label_efficiency@4", value) | {"metric": "labels_saved", "labels": 40}
+    return row | {"low": low, "high": 90.0, "against": against, "range": text}
+
+
+def test_labels_saved_stand_beside_the_three_curves_and_bounds_are_marked() -> None:
+    run = ROWS[0] | {"measured": [
+        measured("simclr", "label_efficiency@4", 0.4) | {"labels": 40},
+        measured("random:resnet10", "label_efficiency@4", 0.3) | {"labels": 40},
+        measured("supervised:resnet10", "label_efficiency@4", 0.2) | {"labels": 40, "steps": 300},
+        saved("random:resnet10", 60.0, 30.0, "within the measured numbers of labels"),
+        saved("supervised:resnet10", 1960.0, None, "at least: with its 2,000 labels the other stays below"),
+    ]}  # fmt: skip
+    head, _, line = tables.efficiency([run]).splitlines()
+    assert head == (
+        "| labels | SimCLR, seed 0, probe | random weights, probe | from scratch "
+        "| SimCLR, seed 0 saves over random weights | SimCLR, seed 0 saves over training from scratch |"
+    )
+    assert line == (
+        "| 40 (4 a class) | 40.0 (39.0–41.0) | 30.0 (29.0–31.0) | 20.0 (19.0–21.0), 300 steps "
+        "| 60 (30 to 90) | ≥ 1,960 (… to 90) |"
+    )
+    assert tables.efficiency(ROWS) == ""
+    assert tables.few([run]) == ""
+
+
+def test_a_net_that_was_trained_on_tells_those_steps() -> None:
+    run = ROWS[1] | {"measured": [
+        measured("rotation", "conv_finetuned", 0.9) | {"steps": 1500, "unfrozen_steps": 700}
+    ]}  # fmt: skip
+    line = tables.heads([run]).splitlines()[-1]
+    assert line == "| the same net and convolutional head, trained on | 90.0 (89.0–91.0), 700 steps |  |"
+
+
 def test_transfer_says_what_was_gained_over_random_weights() -> None:
     head, _, line = tables.transfer(ROWS).splitlines()
     assert head == "| encoder, pretrained on | pets (mean per class, n = 1,200) |"

@@ -28,11 +28,15 @@ HEADS = {
     "linear": "linear probe, best stage",
     "knn": "kNN on the pooled vector",
     "mlp": "MLP head, best stage, frozen",
+    "mlp_finetuned": "the same net and MLP head, trained on",
     "conv": "convolutional head, best stage, frozen",
+    "conv_finetuned": "the same net and convolutional head, trained on",
     "finetune": "the whole net, trained on",
     "supervised": "the whole net, from random weights",
 }
 
+SAVED = "labels_saved"
+EFFICIENCY = "label_efficiency@"
 TRANSFERRED = ("transfer", "finetune")
 """protocols of a transfer, each a table of the page"""
 
@@ -40,7 +44,7 @@ TRANSFERRED = ("transfer", "finetune")
 def row_of(run: Path) -> dict[str, Any]:
     """What is kept of a run: how it was trained, its top-1 rows and its transfer."""
     trained = training_of(run)
-    rows = [row for row in read_table(run / EVALUATION) if row.metric in ("top1", "top1" + DIFFERENCE)]
+    rows = [row for row in read_table(run / EVALUATION) if row.metric in ("top1", "top1" + DIFFERENCE, SAVED)]
     folder = run.parent / f"transfer-{trained['seed']}"
     return trained | {
         "data": Path(trained["data"]).stem,
@@ -67,7 +71,8 @@ def _kept(row: Row) -> dict[str, Any]:
     kept = {
         name: getattr(row, name) for name in ("subject", "protocol", "metric", "value", "low", "high", "n")
     }
-    more = {name: row.setting[name] for name in ("against", "p", "steps", "labels") if name in row.setting}
+    told = ("against", "p", "steps", "unfrozen_steps", "labels", "range")
+    more = {name: row.setting[name] for name in told if name in row.setting}
     return kept | more | {name: row.chosen[name] for name in ("stage",) if name in row.chosen}
 
 
@@ -84,18 +89,27 @@ def _cell(row: dict[str, Any] | None) -> str:
         return ""
     # of several draws of labels each has its own stage
     stage = f", {row['stage']}" if isinstance(row.get("stage"), str) else ""
-    steps = f", {row['steps']:,} steps" if "steps" in row else ""
-    return f"{100 * row['value']:.1f} ({100 * row['low']:.1f}–{100 * row['high']:.1f}){stage}{steps}"
+    taken = row.get("unfrozen_steps") if row["protocol"].endswith("_finetuned") else row.get("steps")
+    steps = f", {taken:,} steps" if taken else ""
+    return f"{_percent(row['value'], row['low'], row['high'])}{stage}{steps}"
 
 
-def _top1(row: dict[str, Any], protocol: str, random: bool = False) -> dict[str, Any] | None:
-    """The top-1 of the run's own encoder, or of random weights beside it (`supervised`: trained from there)."""
-    untrained = SUPERVISED if protocol == "supervised" else UNTRAINED
+def _percent(value: float, low: float, high: float) -> str:
+    return f"{100 * value:.1f} ({100 * low:.1f}–{100 * high:.1f})"
+
+
+def _top1(row: dict[str, Any], protocol: str, beside: str = "") -> dict[str, Any] | None:
+    """The top-1 of the run's own encoder, or of the subject beside it whose name begins with `beside`."""
     for one in row["measured"]:
-        wanted = one["subject"].startswith(untrained) if random else one["subject"] == row["method"]
+        wanted = one["subject"].startswith(beside) if beside else one["subject"] == row["method"]
         if (one["protocol"], one["metric"]) == (protocol, "top1") and wanted:
             return one
     return None
+
+
+def _first(rows: list[dict[str, Any]], protocol: str, beside: str = UNTRAINED) -> str:
+    """What stands beside the runs, from the first of them that it was measured with."""
+    return next(filter(None, (_cell(_top1(row, protocol, beside)) for row in rows)), "")
 
 
 def _drawn(head: list[str], body: list[list[str]]) -> str:
@@ -105,7 +119,11 @@ def _drawn(head: list[str], body: list[list[str]]) -> str:
 def heads(rows: list[dict[str, Any]]) -> str:
     """RotNet's table: what is trained with labels, by the encoder; the runs share their images."""
     body = [
-        [HEADS[protocol], *(_cell(_top1(row, protocol)) for row in rows), _first(rows, protocol)]
+        [
+            HEADS[protocol],
+            *(_cell(_top1(row, protocol)) for row in rows),
+            _first(rows, protocol, SUPERVISED if protocol == "supervised" else UNTRAINED),
+        ]
         for protocol in HEADS
     ]
     return _drawn(
@@ -114,17 +132,15 @@ def heads(rows: list[dict[str, Any]]) -> str:
     )
 
 
-def _first(rows: list[dict[str, Any]], protocol: str) -> str:
-    return next(filter(None, (_cell(_top1(row, protocol, random=True)) for row in rows)), "")
-
-
 def few(rows: list[dict[str, Any]]) -> str:
     """The number of labels by the encoder; the same number under two names stands once."""
     names = {
         (one["protocol"].partition("@")[0], one["labels"]): one["protocol"]
         for row in rows
         for one in reversed(row["measured"])
-        if amount_of_labels(one["protocol"]) and "labels" in one
+        if one["protocol"].partition("@")[0] in HEADS
+        and amount_of_labels(one["protocol"])
+        and "labels" in one
     }
     body = [
         [
@@ -137,6 +153,50 @@ def few(rows: list[dict[str, Any]]) -> str:
         )
     ]
     return _drawn(["trained with few labels", *map(_called, rows), "random weights"], body) if body else ""
+
+
+def efficiency(rows: list[dict[str, Any]]) -> str:
+    """The number of labels by the encoder, and how many labels another would need to be as good, less those."""
+    points = {
+        one["labels"]: one["protocol"]
+        for row in rows
+        for one in row["measured"]
+        if one["protocol"].startswith(EFFICIENCY)
+    }
+    body = [
+        [
+            f"{labels:,} ({_amount(name)})",
+            *(_cell(_top1(row, name)) for row in rows),
+            _first(rows, name),
+            _first(rows, name, SUPERVISED),
+            *(_saved(row, name, against) for row in rows for against in (UNTRAINED, SUPERVISED)),
+        ]
+        for labels, name in sorted(points.items())
+    ]
+    saved = [
+        f"{_called(row)} saves over {other}"
+        for row in rows
+        for other in ("random weights", "training from scratch")
+    ]
+    head = [
+        "labels",
+        *(f"{_called(row)}, probe" for row in rows),
+        "random weights, probe",
+        "from scratch",
+        *saved,
+    ]
+    return _drawn(head, body) if body else ""
+
+
+def _saved(row: dict[str, Any], protocol: str, against: str) -> str:
+    """Labels saved with their interval; "at least" where the other's curve ends below the encoder's accuracy."""
+    for one in row["measured"]:
+        if (one["protocol"], one["metric"]) == (protocol, SAVED) and one["against"].startswith(against):
+            bound = "≥ " if one["range"].startswith("at least") else ""
+            bound = "≤ " if one["range"].startswith("at most") else bound
+            low, high = ("…" if end is None else f"{end:,.0f}" for end in (one["low"], one["high"]))
+            return f"{bound}{one['value']:,.0f} ({low} to {high})"
+    return ""
 
 
 def _amount(protocol: str) -> str:
@@ -163,9 +223,9 @@ def transfer(rows: list[dict[str, Any]], protocol: str = "transfer") -> str:
 
 
 def _moved(one: dict[str, Any]) -> str:
-    return f"{_cell({'value': one['encoder'], 'low': one['encoder_low'], 'high': one['encoder_high']})}; " + (
-        f"{100 * one['difference']:+.1f} ({100 * one['low']:.1f} to {100 * one['high']:.1f}), {one['says']}"
-    )
+    reached = _percent(one["encoder"], one["encoder_low"], one["encoder_high"])
+    gained = f"{100 * one['difference']:+.1f} ({100 * one['low']:.1f} to {100 * one['high']:.1f})"
+    return f"{reached}; {gained}, {one['says']}"
 
 
 def draw(page: Path, rows: list[dict[str, Any]]) -> None:
@@ -175,7 +235,7 @@ def draw(page: Path, rows: list[dict[str, Any]]) -> None:
     tables = {
         f"{kind.__name__} {data}": kind([row for row in rows if row["data"] == data])
         for data in sets
-        for kind in (heads, few)
+        for kind in (heads, few, efficiency)
     }
     moved = {protocol: transfer(rows, protocol) for protocol in TRANSFERRED}
     for name, table in (tables | moved).items():
