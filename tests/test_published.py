@@ -1,13 +1,16 @@
 """The published tables: the lecture's own rows, complete labels, and what `nolabel methods` shows of them."""
 
 import csv
+import re
 from pathlib import Path
 
 import pytest
 
 from cli_helpers import Say
 from nolabel import catalog
-from nolabel.published import FILE, measured, tables
+from nolabel.published import FILE, Published, grouped, measured, placed, tables
+from nolabel.report.page import write_report
+from test_report_comparison import pair, run_folder
 
 LECTURE = {
     "Exemplar Table 1": 35,
@@ -42,6 +45,8 @@ def test_the_lecture_s_tables_are_there() -> None:
         ("SimCLR Table 8", "Random init", "ResNet-50 (4x)", "VOC2007", "11-point mAP", 69.4),
         ("SimCLR Appendix B.9", "SimCLR", "ResNet-50, 3x3 stem", "CIFAR-10", "top-1", 94.0),
         ("RotNet Table 1", "RotNet, 4 blocks", None, "CIFAR-10", "accuracy", 89.06),
+        ("RotNet Table 7", "RotNet", "AlexNet", "VOC2012", "mean IoU", 39.1),
+        ("SimCLR Table B.3", "Supervised, crop, 90 epochs", "ResNet-50", "ImageNet", "top-1", 76.5),
     ],
 )
 def test_single_values(
@@ -101,14 +106,104 @@ def test_methods_are_listed_with_published_numbers(say: Say) -> None:
         )
 
 
-def test_all_numbers_of_one_method(say: Say) -> None:
+def lines(out: str) -> list[tuple[str, str, str]]:
+    """(table, setting, line) of each number printed."""
+    found, table, setting = [], "", ""
+    for line in out.partition("Measured here")[0].splitlines():
+        if re.match(r"\S.*\)$", line):
+            table = line
+        elif re.match(r"  \S", line):
+            setting = line.strip()
+        elif line.startswith("    "):
+            found.append((table, setting, line))
+    return found
+
+
+def told(row: Published) -> tuple[str, str]:
+    return f"{row.table} ({row.source})", row.setting
+
+
+def holds(line: str, row: Published) -> bool:
+    return all(text in line for text in (f" {row.shown}  ", row.method, row.here, row.note))
+
+
+def test_every_row_is_reached_by_a_command(say: Say) -> None:
+    code, out, _ = say("methods", "--published", "all")
+    assert code == 0
+    shown = lines(out)
+    assert len(shown) == len(tables())
+    by_table = [row for groups in grouped(tables()).values() for rows in groups.values() for row in rows]
+    for (table, setting, line), row in zip(shown, by_table, strict=True):
+        assert (table, setting) == told(row)
+        assert holds(line, row), row
+
+
+def test_published_tables_are_chosen_by_a_part_of_their_name(say: Say) -> None:
+    code, out, _ = say("methods", "--published", "simclr table b")
+    assert code == 0
+    assert {table.partition(" (")[0] for table, _, _ in lines(out)} == {
+        f"SimCLR Table B.{number}" for number in (1, 2, 3, 4, 5)
+    }
+    code, _, err = say("methods", "--published", "SimCLR Tabel 8")
+    assert code == 2
+    assert "did you mean SimCLR Table 8?" in err
+    code, _, err = say("methods", "rotation", "--published", "all")
+    assert code == 2
+    assert "leave out one of the two" in err
+
+
+def test_a_group_holds_one_data_set_metric_network_and_protocol() -> None:
+    groups = [rows for of_table in grouped(tables()).values() for rows in of_table.values()]
+    assert sum(map(len, groups)) == len(tables())
+    for rows in groups:
+        assert len({(r.table, r.dataset, r.metric, r.encoder, r.protocol) for r in rows}) == 1
+
+
+def test_rows_of_networks_that_are_not_built_here_are_published_only() -> None:
+    rows = tables(lambda row: row.table == "SimCLR Table 6" and row.method in ("Rotation", "SimCLR", "MoCo"))
+    assert {(row.method, row.here) for row in rows} == {
+        ("Rotation", "published only"), ("SimCLR", "simclr"), ("MoCo", "published only"),
+    }  # fmt: skip
+
+
+def test_all_numbers_of_one_method_and_what_they_are_placed_by(say: Say) -> None:
     code, out, _ = say("methods", "rotation")
     assert code == 0
-    assert "RotNet, 3 blocks" in out
-    assert "SimCLR," not in out
+    own = tables(lambda row: row.implements == "rotation")
+    shown = lines(out)
+    assert len(shown) == len(placed(own)) > len(own)
+    for row in own:
+        assert any((table, setting) == told(row) and holds(line, row) for table, setting, line in shown), row
+    supervised = [setting for _, setting, line in shown if "Supervised NIN  " in line]
+    assert supervised == ["CIFAR-10, accuracy; NIN; trained with labels from random weights"]
+    assert not any("Exemplar Table 1" in table or "CIFAR-100" in setting for table, setting, _ in shown)
     assert [line.split()[0] for line in out.partition("Measured here")[2].splitlines()[2:] if line] == [
         "rotation" for _ in measured(lambda run: run.method == "rotation")
     ]
     code, _, err = say("methods", "rotatoin")
     assert code == 2
     assert "did you mean rotation?" in err
+
+
+def test_published_numbers_stand_apart_each_under_its_setting(tmp_path: Path) -> None:
+    rows = pair("rotation", "linear", 0.7, 0.1, 1e-9, 0.7)
+    page = write_report(run_folder(tmp_path / "one", "rotation", rows)).read_text()
+    section = page[page.index('<section id="published">') :].partition("</section>")[0]
+    assert "none compares with a number under another heading" in section
+    assert "<details><summary>rotation: " in section
+    table = section.partition("RotNet CIFAR-10 (Gidaris, Singh, Komodakis, ICLR 2018)")[2].partition(
+        "</table>"
+    )[0]
+    groups = {
+        part.partition("</th>")[0]: part for part in table.split('<tr><th scope="rowgroup" colspan="3">')
+    }
+    own = groups["CIFAR-10, accuracy; NIN; non-linear head on frozen features of block 2"]
+    assert '<tr class="own"><th scope="row">RotNet + non-linear</th><td>rotation</td>' in own
+    assert "89.06" in own
+    anchor = groups["CIFAR-10, accuracy; NIN; trained with labels from random weights"]
+    assert '<tr><th scope="row">Supervised NIN</th><td>published only</td>' in anchor
+    assert "92.8" in anchor
+    assert "SimCLR:" not in section
+    assert "89.06" not in page.replace(section, "")
+    other = write_report(run_folder(tmp_path / "two", "my_method.py", rows)).read_text()
+    assert 'id="published"' not in other

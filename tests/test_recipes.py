@@ -30,8 +30,11 @@ def test_a_recipe_names_what_exists(name: str) -> None:
     names = {one if isinstance(one, str) else one.protocol for one in found.protocols}  # type: ignore[attr-defined]
     assert names <= set(catalog.names("evaluation"))
     assert list(found.length) in (["epochs"], ["steps"], ["minutes"])
-    assert {row.table for row in found.published()}
-    assert all(row.implements == found.method for row in found.published())
+    rows = found.published()
+    assert {row.table for row in rows} <= set(found.beside)
+    own = {(row.table, row.dataset) for row in rows if row.implements == found.method}
+    assert own == {(row.table, row.dataset) for row in rows}
+    assert own
 
 
 @pytest.mark.parametrize("name", recipes.names())

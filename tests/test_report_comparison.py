@@ -13,7 +13,7 @@ from nolabel.evaluation.statistics import holm
 from nolabel.report import figures, pictures
 from nolabel.report.columns import columns, columns_figure
 from nolabel.report.comparison import compared
-from nolabel.report.page import write_comparison, write_report
+from nolabel.report.page import write_comparison
 from nolabel.report.records import Record, Row, protocol_in_words, read_record, subject_in_words
 from nolabel.report.verdict import Gain, judge, together
 
@@ -338,22 +338,6 @@ def test_the_page_of_a_comparison_begins_with_the_verdict_over_all(tmp_path: Pat
     assert page.index("Training helped") < page.index("Accuracy on held-out images")
     assert page.count('<th scope="row">trained from scratch (resnet10)') == 1
     assert page.count("No test image is among the training images.") == 2
-
-
-def test_published_numbers_stand_apart_and_only_those_of_the_methods_shown(tmp_path: Path) -> None:
-    rows = pair("rotation", "linear", 0.7, 0.1, 1e-9, 0.7)
-    page = write_report(run_folder(tmp_path / "one", "rotation", rows)).read_text()
-    section = page[page.index('<section id="published">') :].partition("</section>")[0]
-    assert "Protocols differ" in section
-    assert "<details><summary>rotation: " in section
-    assert 'data-name="data set"' in section
-    for text in ("RotNet CIFAR-10 (Gidaris, Singh, Komodakis, ICLR 2018)", "89.06", "NIN", "CIFAR-10",
-                 "non-linear head on frozen features of block 2"):  # fmt: skip
-        assert text in section, text
-    assert "SimCLR:" not in section
-    assert "89.06" not in page.replace(section, "")
-    other = write_report(run_folder(tmp_path / "two", "my_method.py", rows)).read_text()
-    assert 'id="published"' not in other
 
 
 def test_random_weights_are_a_column_of_what_is_found_alike(

@@ -41,7 +41,7 @@ COMMANDS: dict[str, tuple[Group, str]] = {
     "search": (_USE, "Find the images most like one image."),
     "colorize": (_USE, "Colour black-and-white photographs with a trained colorization."),
     "export": (_USE, "Write an encoder's weights for torchvision, timm or ONNX."),
-    "methods": (_LOOK, "List the methods."),
+    "methods": (_LOOK, "List the methods, and published numbers."),
     "doctor": (_LOOK, "Say what is installed, what this machine has, and what is slow or missing."),
     "cache": (_LOOK, "See or clear the decoded images that are kept between runs."),
 }

@@ -1,11 +1,14 @@
 """`nolabel methods`: what there is to pretrain with, and published numbers; reads files only, imports no torch."""
 
 from collections.abc import Sequence
+from typing import Annotated
+
+from cyclopts import Parameter
 
 from nolabel import catalog
-from nolabel.cli import _screen
+from nolabel.cli import _numbers, _screen
 from nolabel.errors import UsageError
-from nolabel.published import Published, measured, tables
+from nolabel.published import Published, measured, placed, tables
 
 HEADINGS = ("published as", "encoder", "data set", "protocol", "metric", "value", "source")
 RUNS = (
@@ -15,7 +18,17 @@ RUNS = (
 """headings of what was measured here"""
 
 
-def methods(method: str | None = None, /) -> None:
+def methods(
+    method: str | None = None,
+    /,
+    *,
+    published: Annotated[
+        str | None,
+        Parameter(
+            help="show whole published tables instead: a name such as 'SimCLR Table 8' or a part of it; all"
+        ),
+    ] = None,
+) -> None:
     """List the methods, with published numbers of each and what was measured here.
 
     Numbers compare only where data set, encoder and protocol are the same.
@@ -23,9 +36,15 @@ def methods(method: str | None = None, /) -> None:
     Parameters
     ----------
     method
-        Show all published numbers of this method.
+        Show all published numbers of this method, beside the others of their tables.
     """
     known = catalog.names("methods")
+    if published is not None:
+        if method is not None:
+            raise UsageError(
+                "--published shows whole tables, not those of one method: leave out one of the two."
+            )
+        return _numbers.published(_tables(published))
     if method is None:
         _screen.table(
             ("method", "idea"), [(_shown(name), catalog.summary("methods", name)) for name in known]
@@ -37,7 +56,7 @@ def methods(method: str | None = None, /) -> None:
         _measured(known)
         _screen.line(
             "nolabel methods METHOD shows all numbers of one method, nolabel pretrain METHOD --help its options; "
-            "METHOD may be a dotted path or a .py file too."
+            "METHOD may be a dotted path or a .py file too. --published all shows every published table."
         )
         return
     name = method.replace("-", "_")
@@ -46,8 +65,7 @@ def methods(method: str | None = None, /) -> None:
     _screen.line(catalog.summary("methods", name))
     _screen.line()
     _screen.line("Published")
-    notes = [(*_cells(row), row.note) for row in _published((name,))]
-    _screen.table((*HEADINGS, "note"), notes, right=("value",))
+    _numbers.published(placed(_published((name,))))
     _measured((name,))
 
 
@@ -66,6 +84,16 @@ def _measured(names: Sequence[str]) -> None:
     _screen.line()
 
 
+def _tables(wanted: str) -> tuple[Published, ...]:
+    """The tables whose names hold `wanted`, in capitals or not; every one for `all`."""
+    part = wanted.lower()
+    rows = tables(lambda row: part == "all" or part in row.table.lower())
+    if not rows:
+        known = tuple(dict.fromkeys(row.table for row in tables()))
+        raise UsageError(catalog.unknown("published table", wanted, known))
+    return rows
+
+
 def _published(names: Sequence[str]) -> list[Published]:
     """The rows of the methods `names`, method by method."""
     rows = tables(lambda row: row.implements in names)
@@ -73,8 +101,7 @@ def _published(names: Sequence[str]) -> list[Published]:
 
 
 def _cells(row: Published) -> tuple[str, ...]:
-    value = f"{row.value:g}" + ("" if row.sd is None else f" ± {row.sd:g}")
-    return (row.method, row.encoder, row.dataset, row.protocol, row.metric, value, row.table)
+    return (row.method, row.encoder, row.dataset, row.protocol, row.metric, row.shown, row.table)
 
 
 def _shown(name: str) -> str:

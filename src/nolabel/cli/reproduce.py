@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from nolabel import recipes
-from nolabel.cli import _screen
+from nolabel.cli import _numbers, _screen
 from nolabel.errors import UsageError
 
 
@@ -41,7 +41,8 @@ def reproduce(
     folder = out or Path("runs") / f"reproduce-{recipe.replace('_', '-')}-{Path(data).stem}"
     _carry_out(found, data, folder, asked or dict(found.length), labels, seed)
     _measured(folder)
-    _published(found)
+    _screen.line("\nPublished")
+    _numbers.published(found.published())
     _screen.line("\nWhat differs from the published setting:")
     shorter = (f"Length: {recipes.length_in_words(asked)} instead of {found.asked}.",) if asked else ()
     for sentence in (
@@ -99,13 +100,3 @@ def _measured(folder: Path) -> None:
     _screen.table(headings, rows, right=("value",))
     for sentence in leaks(found):
         _screen.line(sentence)
-
-
-def _published(found: recipes.Reproduction) -> None:
-    rows = [
-        (row.method, row.encoder, row.dataset, row.protocol, row.metric, f"{row.value:g}", row.source)
-        for row in found.published()
-    ]
-    _screen.line("\nPublished")
-    headings = ("method", "encoder", "data set", "protocol", "metric", "value", "source")
-    _screen.table(headings, rows, right=("value",))

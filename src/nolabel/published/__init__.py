@@ -9,12 +9,15 @@ columns.
 """
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 FILE = Path(__file__).with_name("tables.csv")
 MEASURED = Path(__file__).with_name("measured.csv")
+PUBLISHED_ONLY = "published only"
+NOT_BUILT = ("RevNet-50", "Custom-ResNet", "ResNet-161")
+"""beginnings of the networks that `encoders/` does not build"""
 
 
 @dataclass(frozen=True)
@@ -43,12 +46,42 @@ class Published:
     headline: bool
     """whether an overview shows it"""
 
+    @property
+    def shown(self) -> str:
+        """The value and its standard deviation: 75.4 ± 0.3."""
+        return f"{self.value:g}" + ("" if self.sd is None else f" ± {self.sd:g}")
+
+    @property
+    def setting(self) -> str:
+        """What it was measured on and how: numbers of two settings do not compare."""
+        return "; ".join(filter(None, (f"{self.dataset}, {self.metric}", self.encoder, self.protocol)))
+
+    @property
+    def here(self) -> str:
+        """The method that this is here; `published only` where none is, or its network is not built here."""
+        built = self.implements and not self.encoder.startswith(NOT_BUILT)
+        return self.implements.replace("_", "-") if built else PUBLISHED_ONLY
+
 
 def tables(keep: Callable[[Published], bool] = lambda row: True) -> tuple[Published, ...]:
     """The rows that `keep` is true of, in the order of the file; reads one file, needs no torch."""
     with FILE.open(newline="", encoding="utf-8") as file:
         rows = tuple(_row(row) for row in csv.DictReader(file))
     return tuple(row for row in rows if keep(row))
+
+
+def placed(rows: Iterable[Published]) -> tuple[Published, ...]:
+    """`rows` with all that their tables print of the same data sets, by which a reader places them."""
+    near = {(row.table, row.dataset) for row in rows}
+    return tables(lambda row: (row.table, row.dataset) in near)
+
+
+def grouped(rows: Iterable[Published]) -> dict[str, dict[str, list[Published]]]:
+    """Published table with its source -> setting -> rows, all in the order in which they come."""
+    found: dict[str, dict[str, list[Published]]] = {}
+    for row in rows:
+        found.setdefault(f"{row.table} ({row.source})", {}).setdefault(row.setting, []).append(row)
+    return found
 
 
 @dataclass(frozen=True)

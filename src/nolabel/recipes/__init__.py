@@ -14,7 +14,7 @@ from nolabel import catalog
 from nolabel.errors import UsageError
 from nolabel.evaluation.base import Protocol
 from nolabel.methods.base import Method, Recipe
-from nolabel.published import Measured, Published, measured, tables
+from nolabel.published import Measured, Published, measured, placed, tables
 
 CIFAR10, CALTECH, IMAGENET = "CIFAR-10", "Caltech-101", "ImageNet"
 SIZES = {CIFAR10: 32, CALTECH: 96}
@@ -46,8 +46,8 @@ class Reproduction:
     """what it is made for; of a paper's setting, what that took where it is recorded"""
 
     def published(self) -> tuple[Published, ...]:
-        """The rows of the tables `beside` that this method's paper or others report of it."""
-        return tables(lambda row: row.table in self.beside and row.implements == self.method)
+        """What the tables `beside` print of this method, and of others on the same data sets."""
+        return placed(tables(lambda row: row.table in self.beside and row.implements == self.method))
 
     @property
     def asked(self) -> str:
