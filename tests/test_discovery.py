@@ -141,6 +141,11 @@ def test_objects_that_recur_in_the_fewest_images_have_an_area(
     covered = 5 / 25  # of one constellation, whose own image does not count
     assert rows["area"].value == pytest.approx(covered if plant else 0, abs=0.02)
     assert rows["area"].setting["clusters"] == int(plant)
+    curve = rows["area"].setting["curve"]
+    assert curve["purity"] == pytest.approx([1.0] * plant)
+    assert curve["coverage"] == pytest.approx([rows["area"].setting["coverage"]] * plant)
+    assert discovery.area(np.array(curve["purity"]), np.array(curve["coverage"])) == rows["area"].value
+    assert "curve" not in rows["verified"].setting
 
 
 def test_features_that_are_not_finite_are_refused() -> None:

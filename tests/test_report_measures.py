@@ -100,6 +100,25 @@ def test_measures_have_their_images_intervals_and_settings_on_the_page(tmp_path:
     assert "views: 2. Small type" in page
 
 
+def discovered(subject: str, purity: Sequence[float], coverage: Sequence[float]) -> Row:
+    curve = {"purity": list(purity), "coverage": list(coverage)}
+    setting = {"data": "a", "clusters": len(purity), "curve": curve}
+    return Row(subject, "discovery", "area", 0.5, 0.4, 0.6, 500, setting=setting)
+
+
+def test_purity_is_drawn_against_coverage_where_clusters_were_found(tmp_path: Path) -> None:
+    curve = [1.0, 0.9, 0.8], [0.1, 0.2, 0.35]
+    rows = [discovered("simclr", *curve), discovered("random:resnet10", (), ())]
+    page = write_report(write_run(tmp_path / "one", rows=rows)).read_text()
+    assert page.count("purity against coverage of the discovered clusters") == 1
+    assert "coverage in % of the images" in page
+    assert "found without labels" in page
+    assert "curve:" not in page
+    rows = [replace(rows[0], setting=rows[0].setting | {"curve": {"purity": [], "coverage": []}}), rows[1]]
+    page = write_report(write_run(tmp_path / "none", rows=rows)).read_text()
+    assert "discovered clusters" not in page
+
+
 def results(rows: Sequence[Row]) -> list[Result]:
     return [Result(**{name: getattr(row, name) for name in Row.__dataclass_fields__}) for row in rows]
 

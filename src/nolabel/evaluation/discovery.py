@@ -8,7 +8,7 @@ in a better one. Purity is the share of a cluster's images that have its commone
 all images that lie in a cluster; along the curve clusters come by purity. Labels are read for the purity only.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -41,6 +41,8 @@ FEWEST = 5
 SHARE = 5
 """of so many images at most one is kept as a match"""
 DRAWS = 500
+CURVE = "curve"
+"""key of the setting that holds purity and coverage"""
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,8 @@ class Discovery(Protocol):
     def run(self, subject: Features, seed: int) -> list[Result]:
         """Area under purity against coverage (whole, and up to one half), and the share that was verified.
 
-        The intervals are a bootstrap over the constellations, the images as they are.
+        The intervals are a bootstrap over the constellations, the images as they are. The setting of `area` holds
+        the curve: `purity` and `coverage` of the 1, 2 … K purest clusters.
 
         Raises:
             DataError: fewer than 25 test images, or features that are not finite.
@@ -106,7 +109,10 @@ class Discovery(Protocol):
             "coverage": float(kept.any(0).mean()),
             "patch": f"a third of the image, read at {network.encoder.size} px",
         }
-        return as_results(subject, self.protocol, values, n, setting)
+        area_row, *others = as_results(subject, self.protocol, values, n, setting)
+        purity, coverage = purity_coverage(purities, kept)
+        curve = {"purity": purity.tolist(), "coverage": coverage.tolist()}
+        return [replace(area_row, setting=area_row.setting | {CURVE: curve}), *others]
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from markupsafe import Markup
 
 from nolabel.report import figures
@@ -30,6 +31,11 @@ from nolabel.report.verdict import paired_difference, untrained_row
 
 STAGES = "stages"
 """key of `Row.chosen` that holds stage -> accuracy on the validation part"""
+PURITY = (
+    "The purest cluster stands left, and each point adds the next: which share of the images lies in these clusters, "
+    "and which share of a cluster's images has its commonest class. The longer a line stays high, the more of the "
+    "images lie in clusters of one class, found without labels."
+)
 CHOICES = {"stage": "", "l2": "L2", "k": "k", "temperature": "T"}
 """keys of `Row.chosen` that the table tells, and how it calls them"""
 SETTINGS = {
@@ -40,7 +46,10 @@ SETTINGS = {
     "nmi_norm": "NMI normalised by",
 }
 """keys of `Row.setting` that need other words"""
+CURVE = "curve"
+"""key of `Row.setting` that holds the purity and coverage of discovered clusters"""
 UNTOLD = (
+    CURVE,
     *("data", "from_cache", "circumstances", "labels", "iterations", "objective", "converged"),
     *("of_seeds", "verdict", "against"),
 )
@@ -99,7 +108,7 @@ def _group(entries: Sequence[Entry]) -> Markup:
             metrics = [metric for metric in METRICS_IN_WORDS if metric in measured]
             body += _chart(entries, protocol, metrics[0]) + _table(entries, protocol, metrics)
         if any(row.protocol == protocol and not _is_accuracy(row) for row in rows):
-            body += _measures(entries, protocol)
+            body += _measures(entries, protocol) + _purity(entries, protocol)
     return body
 
 
@@ -221,6 +230,23 @@ def _measures(entries: Sequence[Entry], protocol: str) -> Markup:
     told = "; ".join(_settings([one for one in measured if not _is_accuracy(one[1])]))
     caption = f"{told}{'. ' * bool(told)}Small type: 95{SPACE}% interval."
     return body + part("accuracies", caption, [*names, "images"], lines)
+
+
+def _purity(entries: Sequence[Entry], protocol: str) -> Markup:
+    """Purity against coverage of the clusters that were discovered; nothing where there are none."""
+    lines = []
+    for entry in entries:
+        held = [row.setting[CURVE] for row in entry.rows if row.protocol == protocol and CURVE in row.setting]
+        lines += [
+            figures.Line(entry.label, 100 * np.array(one["coverage"]), np.array(one["purity"]))
+            for one in held
+            if one["purity"]
+        ]
+    if not lines:
+        return Markup()
+    alt = "Chart: purity against coverage of the discovered clusters"
+    drawn = figures.curves(lines, x_label="coverage in % of the images", alt=alt, shares=True)
+    return part("charts", [part("chart", "Purity by coverage", Markup(drawn), PURITY)])
 
 
 def by_stage(records: Sequence[Record], key: str = "stages") -> Markup:
