@@ -64,6 +64,33 @@ def test_pixels_are_the_pixels(encoder: Encoder) -> None:
     assert small.values["pixels"] == 3 * 32 * 32
 
 
+def test_whitened_vectors_have_unit_covariance() -> None:
+    """By hand: two independent directions of standard deviation 3 and 1, and one that holds less than 1 %."""
+    random = torch.Generator().manual_seed(0)
+    signs = torch.tensor([[a, b, c] for a in (-1.0, 1) for b in (-1.0, 1) for c in (-1.0, 1)])
+    turn = torch.linalg.qr(torch.randn(3, 3, generator=random, dtype=torch.float64)).Q.float()
+    vectors = signs * torch.tensor([3.0, 1.0, 0.1]) @ turn + 7
+    mean, matrix = baselines.whitening(vectors)
+    torch.testing.assert_close(mean, torch.full((3,), 7.0))
+    torch.testing.assert_close((matrix / matrix.norm(dim=0)).T.abs(), turn[:2].abs(), atol=1e-5, rtol=0)
+    torch.testing.assert_close(matrix.norm(dim=0), torch.tensor([1 / 3, 1.0]))
+    white = (vectors - mean) @ matrix
+    torch.testing.assert_close(torch.cov(white.T, correction=0), torch.eye(2), atol=1e-5, rtol=0)
+
+
+def test_whitened_pixels_have_unit_covariance_over_the_training_images(encoder: Encoder) -> None:
+    found = only("whitened", encoder)
+    white = found.stage("whitened", found.train)
+    assert white.shape == (len(found.train), found.values["whitened"])
+    torch.testing.assert_close(torch.cov(white.T, correction=0), torch.eye(white.shape[1]), atol=1e-3, rtol=0)
+    torch.testing.assert_close(white.mean(0), torch.zeros(white.shape[1]), atol=1e-4, rtol=0)
+
+
+def test_images_without_variance_are_whitened_to_zero() -> None:
+    mean, matrix = baselines.whitening(torch.full((4, 5), 0.25))
+    assert ((torch.full((2, 5), 0.25) - mean) @ matrix).tolist() == [[0.0], [0.0]]
+
+
 def test_histogram_counts_colours() -> None:
     images = torch.zeros(2, 3, 4, 4)
     images[1, 0, :2] = 1.0

@@ -1,4 +1,5 @@
-"""What an encoder is compared with: random weights, pixels, a colour histogram, patch k-means, labels, timm's weights.
+"""What an encoder is compared with: random weights, pixels as they are or whitened, a colour histogram, patch k-means,
+labels, timm's weights.
 
 All are frozen features under the same protocols, so stage, L2, k and temperature are chosen in the same way.
 """
@@ -22,10 +23,10 @@ from nolabel.evaluation.base import Features, Progress
 from nolabel.seeds import generator
 from nolabel.views import plain
 
-NAMES = ("random", "pixels", "histogram", "patches", "supervised")
+NAMES = ("random", "pixels", "whitened", "histogram", "patches", "supervised")
 HELP = f"of {', '.join(NAMES)}, or timm:NAME for its trained weights; separated by commas"
 DEFAULT = ("random", "pixels", "histogram")
-"""`patches` and `supervised` take minutes, so they are asked for"""
+"""`patches` and `supervised` take minutes, `whitened` a quarter of one, so they are asked for"""
 OF_ITS_ARCHITECTURE = ("random", "supervised")
 """differ from encoder to encoder; the others depend on the images alone"""
 PRETRAINED = "pretrained:"
@@ -36,6 +37,11 @@ PRETRAINED_SIDE = 128
 """side in pixels at least at which those see the images: they were trained on 224"""
 RANDOM_SEEDS = 3
 BATCH = 256
+WHITENED_FROM = 10_000
+"""at most so many training images tell the principal components of the pixels"""
+VARIANCE = 0.99
+"""share of the pixels' variance in the components that are kept"""
+NO_VARIANCE = 1e-12
 JOINT, MARGINAL = 8, 32
 """bins a channel: of the joint histogram, and of each channel's own"""
 
@@ -94,9 +100,18 @@ def features(
             yield random_features(
                 encoder, store, division, size=size, values=values, seed=seed + number, progress=progress
             )
-    elif name == "pixels":
+    elif name in ("pixels", "whitened"):
         side = pool_side(3, size, size, values)
-        yield _image_features(name, store, division, size, side, lambda images: pool(images, side), progress)
+        found = _image_features(
+            "pixels", store, division, size, side, lambda images: pool(images, side), progress
+        )
+        if name == "whitened":
+            order = torch.randperm(len(division.train), generator=generator(seed, "evaluate", name))
+            mean, matrix = whitening(found.stage("pixels", division.train[order[:WHITENED_FROM]]))
+            found = _image_features(
+                name, store, division, size, 1, lambda images: (pool(images, side) - mean) @ matrix, progress
+            )
+        yield found
     elif name == "histogram":
         yield _image_features(name, store, division, size, 1, histogram, progress)
     elif name == "supervised":
@@ -144,6 +159,19 @@ def random_name(encoder: Encoder, size: int) -> str:
     """
     tile = f"@{encoder.size}" if encoder.size != size else ""
     return f"random:{encoder.name}{'+whitened' if encoder.whitened else ''}{tile}"
+
+
+def whitening(vectors: Tensor) -> tuple[Tensor, Tensor]:
+    """(mean (D,), matrix (D, K)) by which rows x of `vectors` (N, D) have unit covariance: (x - mean) @ matrix.
+
+    Its columns are the principal components, largest first, over their standard deviations: as many as hold 99 % of
+    the variance, since the rest is noise that whitening would make as large as the picture.
+    """
+    values, components = torch.linalg.eigh(torch.cov(vectors.T.double(), correction=0))
+    values, components = values.flip(0), components.flip(1)
+    kept = int((values.cumsum(0) < VARIANCE * values.sum()).sum()) + 1
+    scales = values[:kept].clamp_min(NO_VARIANCE).sqrt()
+    return vectors.float().mean(0), (components[:, :kept] / scales).float()
 
 
 def histogram(images: Tensor) -> Tensor:

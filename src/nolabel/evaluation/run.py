@@ -52,7 +52,8 @@ def evaluate_encoder(
         source: a run folder or an encoder file, measured on `evaluation_device`; or an encoder, where it lies.
         store: labelled images; a stratified fifth is held out with `seed` where there is no test split.
         protocols: names of files of `evaluation/`, or protocols with options of their own.
-        baselines: of `random`, `pixels`, `histogram`, `patches`, `supervised`, `timm:NAME` (its trained weights).
+        baselines: of `random`, `pixels`, `whitened` (pixels), `histogram`, `patches`, `supervised`, `timm:NAME` (its
+            trained weights).
             Protocols that train or read raw maps compare with `random` alone, in one seed, or hold their own
             baselines.
         name: the subject of the results; None: the run's method, else the file's or the architecture's name.

@@ -17,6 +17,7 @@ PRETRAINED = "pretrained:"
 SUPERVISED = "supervised:"
 BASELINES = {
     "pixels": "raw pixels",
+    "whitened": "PCA-whitened pixels",
     "histogram": "a colour histogram",
     "patches": "patch k-means",
 }
