@@ -19,9 +19,11 @@ PAGE = Path(__file__).parents[1] / "docs" / "matrix.md"
 ENCODERS = (
     "resnet10",
     "resnet18",
+    "resnet34",
     "resnet50",
     "nin3",
     "nin4",
+    "nin5",
     "alexnet",
     "timm:resnet10t",
     "timm:mobilenetv3_small_050",
