@@ -193,6 +193,18 @@ def test_residual_blocks_start_as_their_shortcut(name: str) -> None:
             assert (value == 1).all()
 
 
+def test_residual_branches_may_start_open() -> None:
+    """The same net and the same random weights, but for the last BatchNorm of each branch."""
+    closed, opened = (seeded(name, 32).state_dict() for name in ("resnet18b16", "resnet18b16-open"))
+    assert build("resnet18b16-open", 32).name == "resnet18b16-open"
+    for key, value in opened.items():
+        if "layer" in key and key.endswith("bn2.weight"):
+            assert (value == 1).all()
+            assert (closed[key] == 0).all()
+        else:
+            assert torch.equal(value, closed[key]), key
+
+
 def test_convolutions_start_with_variance_one_over_fan_in() -> None:
     weight = shared("resnet10", 32).get_parameter("layer4.0.conv2.weight")
     fan_in = weight[0].numel()

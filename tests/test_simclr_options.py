@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 import nolabel
@@ -111,6 +112,32 @@ def test_an_extra_operation_changes_half_of_the_views(name: str) -> None:
         assert sum(torch.allclose(views[b], turn, atol=1e-6) for turn in turns) == 1
 
 
+@pytest.mark.parametrize("kernels", ["0", "1"])
+def test_crops_are_resized_with_the_filter_that_was_chosen(
+    monkeypatch: pytest.MonkeyPatch, kernels: str
+) -> None:
+    monkeypatch.setenv("NOLABEL_KERNELS", kernels)
+    images = smooth_images(4, (40, 40))
+    pixels = torch.stack([images.image(b) for b in range(4)]) / 255
+    for resize in ("bilinear", "bicubic"):
+        method = made(**STILL, resize=resize)
+        views = method.views(images, drawn_of(method, 4))["views"][::2]
+        want = F.interpolate(pixels, (16, 16), mode=resize, antialias=True).clamp(0, 1)
+        torch.testing.assert_close(views, want, atol=1e-5, rtol=0)
+
+
+def test_the_papers_listing_shifts_the_brightness_and_keeps_the_order() -> None:
+    paper = SimCLR(TinyNet(), PAPER_CIFAR10[0], DataInfo(images=8, size=16))
+    drawn = drawn_of(paper, 200)
+    assert (drawn["brightness"] == 1).all()
+    assert 0.3 < drawn["shift"].max() < 0.4
+    assert -0.4 < drawn["shift"].min() < -0.3
+    assert (drawn["order"] == torch.arange(4)).all()
+    drawn = drawn_of(SimCLR(TinyNet(), CODE_CIFAR10[0], DataInfo(images=8, size=16)), 200)
+    assert (drawn["shift"] == 0).all()
+    assert len(drawn["order"].flatten(0, 1).unique(dim=0)) == 24
+
+
 def test_compression_follows_the_distortions() -> None:
     method, images = made(**STILL, jpeg_p=1.0), smooth_images(4, (16, 16))
     plain = made(**STILL).views(images, drawn_of(made(**STILL), 4))["views"]
@@ -155,8 +182,11 @@ def test_a_recipe_reaches_its_optimizer() -> None:
 
 def test_paper_and_code_differ_as_the_specification_says() -> None:
     for (paper, solver), (code, released) in ((PAPER_IMAGENET, CODE_IMAGENET), (PAPER_CIFAR10, CODE_CIFAR10)):
-        assert replace(code, head="mlp2", loss_scale="mean", blur_scope="view") == paper
+        differ = {"head": "mlp2", "loss_scale": "mean", "blur_scope": "view", "brightness": "add"}
+        assert replace(code, **differ, jitter_order="fixed") == paper
         assert (code.head, code.loss_scale, code.blur_scope) == ("mlp3_bn", "sum_of_means", "batch")
+        assert (code.brightness, code.jitter_order) == ("mul", "random")
+        assert paper.resize == code.resize == "bicubic"
         assert (solver.weight_decay, released.weight_decay) == (1e-6, 1e-4)
     assert peak_rate(CODE_IMAGENET[1]) == pytest.approx(4.8)
     assert peak_rate(CODE_CIFAR10[1]) == pytest.approx(2.0)

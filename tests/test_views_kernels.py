@@ -55,6 +55,9 @@ def test_a_view_is_the_same_in_both_forms(
     eager, compiled = both(monkeypatch, lambda: fused.simclr_view(images, drawn, size, layout))
     torch.testing.assert_close(compiled, eager, atol=1e-5, rtol=0)
     assert compiled.is_contiguous(memory_format=layout)
+    cubic = both(monkeypatch, lambda: fused.simclr_view(images, drawn, size, layout, cubic=True))
+    torch.testing.assert_close(cubic[1], cubic[0], atol=1e-5, rtol=0)
+    assert not torch.allclose(cubic[0], eager, atol=1e-3)
     eager, compiled = both(monkeypatch, lambda: plain.whole(images, size))
     torch.testing.assert_close(compiled, eager, atol=1e-5, rtol=0)
 

@@ -10,6 +10,7 @@ torchvision's names, so weights pass between the three where the stem is the sam
 | `resnet18`, `resnet34`, `resnet50` | 64, 128, 256, 512 channels (times 4 after a bottleneck) |
 | `…x2`, `…x4` | every channel count times 2 or 4 (SimCLR, section 3) |
 | `…b16`, `…b32` | 16 or 32 channels in the first group in place of 64 |
+| `…-open` | residual branches start with their last BatchNorm at one, not at zero |
 
 The stem follows the size of the images:
 
@@ -28,7 +29,7 @@ from torch import Tensor, nn
 
 from nolabel.encoders.base import Encoder
 
-PATTERN = r"resnet10|resnet(18|34|50)(x2|x4|b16|b32)?"
+PATTERN = r"(resnet10|resnet(18|34|50)(x2|x4|b16|b32)?)(-open)?"
 EXAMPLES = ["resnet10", "resnet18", "resnet34", "resnet50", "resnet18b16"]
 
 DEPTHS = {"10": (1, 1, 1, 1), "18": (2, 2, 2, 2), "34": (3, 4, 6, 3), "50": (3, 4, 6, 3)}
@@ -38,7 +39,7 @@ LARGE_IMAGE = 128
 
 def build(name: str, size: int) -> "ResNet":
     """The residual network called `name` with the stem for images of `size` px."""
-    found = re.fullmatch(r"resnet(\d+)(?:x(\d)|b(\d+))?", name)
+    found = re.fullmatch(r"resnet(\d+)(?:x(\d)|b(\d+))?(?:-open)?", name)
     assert found
     depth, multiple, base = found.groups()
     width = 32 if depth == "10" else int(base or 64 * int(multiple or 1))
@@ -49,8 +50,8 @@ class ResNet(Encoder):
     """Stem, four groups of residual blocks (`stage1` … `stage4`), global average pool.
 
     The last BatchNorm of each residual branch starts at zero, so that every block starts as its shortcut
-    (Goyal et al. 2017, section 5.1; SimCLR's released code), and convolutions start from a truncated normal
-    of variance 1 / fan-in (the same code).
+    (Goyal et al. 2017, section 5.1; SimCLR's released code), but for nets named `…-open` at one (torchvision);
+    convolutions start from a truncated normal of variance 1 / fan-in (SimCLR's code).
     """
 
     def __init__(
@@ -155,6 +156,6 @@ def _initialise(net: ResNet) -> None:
             # A normal cut at two standard deviations keeps 0.8796 of its standard deviation.
             std = module.weight[0].numel() ** -0.5 / 0.87962566103423978
             nn.init.trunc_normal_(module.weight, std=std, a=-2 * std, b=2 * std)
-        elif isinstance(module, BasicBlock | Bottleneck):
+        elif isinstance(module, BasicBlock | Bottleneck) and not net.name.endswith("-open"):
             last = module.bn3 if isinstance(module, Bottleneck) else module.bn2
             nn.init.zeros_(last.weight)

@@ -8,11 +8,13 @@ negatives; Yeh and others, "Decoupled contrastive learning", ECCV 2022, equation
 """
 
 import math
+from collections.abc import Callable
 from typing import Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from nolabel import distributed
 from nolabel.errors import UsageError
@@ -25,6 +27,18 @@ SIGMA = 0.5
 Negatives = Literal["both_views", "other_view"]
 Mining = Literal["all", "semi_hard"]
 Rival = Literal["dcl", "dclw", "nt_logistic", "margin"]
+
+
+def in_chunks(
+    embed: Callable[[Tensor], tuple[Tensor, Tensor]], views: Tensor, size: int
+) -> tuple[Tensor, Tensor]:
+    """`embed(views)`, `size` views at a time, to save memory.
+
+    Each chunk is computed again, with its graph, when its gradient is known (section 8.4 of the specification).
+    """
+    found = [checkpoint(embed, chunk, use_reentrant=False) for chunk in views.split(size)]
+    first, second = zip(*found, strict=True)
+    return torch.cat(first), torch.cat(second)
 
 
 def similarities(z: Tensor, temperature: float, normalise: bool = True) -> tuple[Tensor, Tensor]:

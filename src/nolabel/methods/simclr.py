@@ -5,16 +5,17 @@ Each view is cropped, flipped, recoloured and perhaps blurred (section 3); an en
 z, and the loss NT-Xent (section 2.1, equation 1) is a softmax over cosines of z. The head is thrown away.
 
 The paper's values, as `PAPER_IMAGENET` (section 2.3, appendix A) and `PAPER_CIFAR10` (appendix B.9): two views, crops
-from 0.08 of the area, colour strength 1 (CIFAR-10: 0.5, no blur), grey with p = 0.2, head d-d-128 without BatchNorm,
-temperature 0.1 (0.5), LARS at 0.3 B/256, decay 1e-6, batch 4096, 10 epochs of warm-up, cosine. The released code
-(`CODE_IMAGENET`, `CODE_CIFAR10`) has a deeper head with BatchNorm, twice the loss, decay 1e-4, one blur for a batch.
+from 0.08 of the area, colour strength 1 (CIFAR-10: 0.5, no blur), brightness shifted and colours changed in a fixed
+order (its listing; "may be shuffled"), grey with p = 0.2, head d-d-128 without BatchNorm, temperature 0.1 (0.5), LARS
+at 0.3 B/256, decay 1e-6, batch 4096, 10 epochs of warm-up, cosine. The released code (`CODE_IMAGENET`, `CODE_CIFAR10`)
+multiplies the brightness and draws the order; it has a deeper head with BatchNorm, twice the loss, decay 1e-4, one blur
+for a batch. Its bicubic crops stand in both, because the paper names no filter.
 
 The scaled defaults (ours) are for minutes on a processor; in trials on CIFAR-10 they learnt most in that time: a
 frozen whitened first convolution, views of half, three quarters and all of the side along the run, four views of 32
-images, AdamW, temperature 0.2, crops from 0.2 of the area, grey with p = 0.1, BatchNorm in the head. Encoders choose
-their stem by the image's size, and crops are resized bilinearly: the released code's bicubic filter and its blur over
-a border of zeros are not built. With V > 2 views the loss is the mean over all ordered pairs of views of one image,
-each against the views of other images only; for V = 2 this is the paper's equation 1.
+images, AdamW, temperature 0.2, bilinear crops from 0.2 of the area, grey with p = 0.1, BatchNorm in the head. Encoders
+choose their stem by the image's size; the code's blur over a border of zeros is not built. With V > 2 views the loss is
+the mean over all ordered pairs of views of one image, each against views of others only; for V = 2 equation 1.
 """
 
 import math
@@ -24,7 +25,6 @@ from typing import TYPE_CHECKING, Literal
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
 from nolabel.data.batch import ImageBatch
 from nolabel.encoders.base import Encoder
@@ -33,6 +33,7 @@ from nolabel.methods import _simclr_picture, _simclr_views
 from nolabel.methods._contrastive import (
     Negatives,
     against,
+    in_chunks,
     mean_over_pairs,
     retrieval,
     rival,
@@ -75,6 +76,8 @@ class SimCLROptions:
     """smallest crop, as a share of the image's area (paper 0.08)"""
     aspect: tuple[float, float] = (0.75, 1.3333333333333333)
     """smallest and largest width / height of the crop"""
+    resize: Literal["bilinear", "bicubic"] = "bilinear"
+    """filter that brings crops to the views' side, smoothing where it shrinks (released code: bicubic)"""
     flip_p: float = 0.5
     """probability of a horizontal flip"""
     colour_strength: float = 0.5
@@ -82,9 +85,9 @@ class SimCLROptions:
     jitter_p: float = 0.8
     """probability of the colour jitter"""
     brightness: Literal["mul", "add"] = "mul"
-    """brightness multiplied, or shifted as in the released code's first form"""
+    """brightness multiplied (released code, second version), or shifted (paper's listing, first version)"""
     jitter_order: Literal["random", "fixed"] = "random"
-    """`fixed`: brightness, contrast, saturation, hue, as the paper lists them"""
+    """of the jitter's operations; `fixed`: brightness, contrast, saturation, hue, as the paper lists them"""
     grey_p: float = 0.1
     """probability of losing the colour (paper 0.2)"""
     blur_p: float = 0.0
@@ -132,8 +135,8 @@ class SimCLROptions:
 
 
 _STUDY = SimCLROptions(
-    temperature=0.1, views=2, sizes=(1.0,), size_changes=(), crop_min=0.08, colour_strength=1.0, grey_p=0.2,
-    blur_p=0.5, head="mlp2", head_hidden=0,
+    temperature=0.1, views=2, sizes=(1.0,), size_changes=(), crop_min=0.08, resize="bicubic", colour_strength=1.0,
+    brightness="add", jitter_order="fixed", grey_p=0.2, blur_p=0.5, head="mlp2", head_hidden=0,
 )  # fmt: skip
 _LARS = Recipe(batch_size=4096, optimizer="lars", lr=0.3, lr_rule="linear", weight_decay=1e-6, warmup=0.1)
 PAPER_IMAGENET = (_STUDY, _LARS)
@@ -142,7 +145,9 @@ _SMALL = {"temperature": 0.5, "colour_strength": 0.5, "blur_p": 0.0}
 _LONG = replace(_LARS, batch_size=1024, lr=1.0, warmup=0.01, epochs=1000.0)
 PAPER_CIFAR10 = (replace(_STUDY, **_SMALL), _LONG)
 """appendix B.9: ResNet-50 with the small stem, the best of its grid; the rule of the rate is the code's"""
-_CODE = replace(_STUDY, head="mlp3_bn", loss_scale="sum_of_means", blur_scope="batch")
+_CODE = replace(
+    _STUDY, head="mlp3_bn", loss_scale="sum_of_means", blur_scope="batch", brightness="mul", jitter_order="random",
+)  # fmt: skip
 CODE_IMAGENET = (_CODE, replace(_LARS, weight_decay=1e-4))
 CODE_CIFAR10 = (replace(_CODE, **_SMALL), replace(_LONG, batch_size=512, weight_decay=1e-4))
 """the released command: ResNet-18 with the small stem"""
@@ -208,19 +213,14 @@ class SimCLR(Method):
         """`views` (B V, 3, s, s): the V views of an image are adjacent."""
         per_view = {name: t.flatten(0, 1) for name, t in drawn.items() if t.ndim}
         repeated = images.take(torch.arange(images.size).repeat_interleave(self.options.views))
-        seen = simclr_view(repeated, per_view, int(drawn["size"]))
+        seen = simclr_view(repeated, per_view, int(drawn["size"]), cubic=self.options.resize == "bicubic")
         return {"views": _simclr_views.changed(self.options, seen, per_view)}
 
     def embed(self, views: Tensor) -> tuple[Tensor, Tensor]:
-        """h (n, V, dim) and z (n, V, out) of `views` (n V, 3, s, s).
-
-        In chunks (section 8.4 of the specification) each is computed again, with its graph, when its gradient is known.
-        """
+        """h (n, V, dim) and z (n, V, out) of `views` (n V, 3, s, s)."""
         if not (self.options.grad_cache and self.training):
             return self._embed(views)
-        chunks = views.split(self.options.grad_cache * self.options.views)
-        found = [checkpoint(self._embed, chunk, use_reentrant=False) for chunk in chunks]
-        return tuple(torch.cat(part) for part in zip(*found, strict=True))  # type: ignore[return-value, arg-type]
+        return in_chunks(self._embed, views, self.options.grad_cache * self.options.views)
 
     def _embed(self, views: Tensor) -> tuple[Tensor, Tensor]:
         count = self.options.views

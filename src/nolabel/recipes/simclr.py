@@ -26,7 +26,7 @@ PAPER = Reproduction(
     deviations=(
         "Rate and temperature are one choice of the paper's grid, and the rate follows the batch by the code's linear "
         "rule; which of them gave the published number is not recorded.",
-        "Crops are resized bilinearly.",
+        "The paper names no filter for the crops: the released code's, bicubic, stands, smoothing where it shrinks.",
         "The probe chooses stage and L2 on a part of the training images and fits features of plain images; the "
         "paper's classifier is trained on the last pooled vector of random crops.",
     ),
@@ -38,8 +38,8 @@ IMAGENET = Reproduction(
     beside=("SimCLR Table B.1", "SimCLR Table 6", "SimCLR Table 7"),
     deviations=(
         "These are 100 epochs, to be compared with table B.1 at batch 4096; the nets of tables 6 and 7 had 1000.",
-        "Crops are resized bilinearly, and the blur reflects the border; the released code's bicubic filter and border "
-        "of zeros are not built.",
+        "The paper names no filter for the crops: the released code's, bicubic, stands, smoothing where it shrinks.",
+        "The blur reflects the border; the released code's border of zeros is not built.",
         "The probe chooses stage and L2 on a part of the training images and fits features of plain images; the "
         "paper's classifier is trained on the last pooled vector of random crops.",
         "Few labels (table 7) are measured by `nolabel evaluate RUN DATA --protocols few_labels`.",

@@ -37,6 +37,7 @@ struct task {
     int64_t radius;
     int64_t height, width; /* of the result */
     int64_t channels_last;
+    int64_t cubic; /* the filter of both axes: Keys' cubic, else the triangle */
     float *out; /* (B, 3, height, width) or, channels last, (B, height, width, 3) */
 };
 
@@ -95,15 +96,22 @@ struct filter {
     int64_t count;
 };
 
-static int64_t most_taps(float scale, int64_t length) {
-    float support = scale > 1.0f ? scale : 1.0f;
-    return at_most(2 * (int64_t)support + 3, length);
+static float support_of(float scale, int cubic) { return (cubic ? 2.0f : 1.0f) * (scale > 1.0f ? scale : 1.0f); }
+
+static int64_t most_taps(float scale, int64_t length, int cubic) {
+    return at_most(2 * (int64_t)support_of(scale, cubic) + 3, length);
 }
 
-static void make_filter(struct filter *f, const struct axis *a, int64_t b, int64_t outputs, int flip) {
+/* Weight of a pixel at this distance, which is below the filter's reach of 2 or 1. */
+static float weight_at(float x, int cubic) {
+    if (!cubic) return 1.0f - x;
+    return x < 1.0f ? (1.5f * x - 2.5f) * x * x + 1.0f : ((-0.5f * x + 2.5f) * x - 4.0f) * x + 2.0f;
+}
+
+static void make_filter(struct filter *f, const struct axis *a, int64_t b, int64_t outputs, int flip, int cubic) {
     float scale = a->scale[b];
     int64_t first = a->first[b], length = a->length[b];
-    float support = scale > 1.0f ? scale : 1.0f, inverse = 1.0f / support;
+    float support = support_of(scale, cubic), inverse = 1.0f / support_of(scale, 0), reach = cubic ? 2.0f : 1.0f;
     int64_t count = 0;
     for (int64_t i = 0; i < outputs; i++) {
         float centre = scale * ((float)(first + i) + 0.5f);
@@ -119,8 +127,8 @@ static void make_filter(struct filter *f, const struct axis *a, int64_t b, int64
         float *w = f->weight + to * count;
         for (int64_t k = 0; k < count; k++) {
             float distance = magnitude(((float)(begin + k) - centre + 0.5f) * inverse);
-            int inside = begin + k >= low && begin + k < high && distance < 1.0f;
-            w[k] = inside ? 1.0f - distance : 0.0f;
+            int inside = begin + k >= low && begin + k < high && distance < reach;
+            w[k] = inside ? weight_at(distance, cubic) : 0.0f;
             total += w[k];
         }
         for (int64_t k = 0; k < count; k++) w[k] /= total;
@@ -141,8 +149,8 @@ struct reader {
 static int open_reader(struct reader *r, const struct task *t, int64_t begin, int64_t end) {
     int64_t row_taps = 1, column_taps = 1, rows = 1, columns = 1;
     for (int64_t b = begin; b < end; b++) {
-        row_taps = at_least(row_taps, most_taps(t->rows.scale[b], t->rows.length[b]));
-        column_taps = at_least(column_taps, most_taps(t->columns.scale[b], t->columns.length[b]));
+        row_taps = at_least(row_taps, most_taps(t->rows.scale[b], t->rows.length[b], t->cubic));
+        column_taps = at_least(column_taps, most_taps(t->columns.scale[b], t->columns.length[b], t->cubic));
         rows = at_least(rows, t->rows.length[b]);
         columns = at_least(columns, t->columns.length[b]);
     }
@@ -197,8 +205,8 @@ static int read_image(const struct task *t, struct reader *r, int64_t b, float *
     if (!inside(&t->rows, b, t->heights[b]) || !inside(&t->columns, b, t->widths[b])) return OUTSIDE;
     if (offset < 0 || offset + stride * t->heights[b] > t->pixel_bytes) return OUTSIDE;
     int flip = t->flip && t->flip[b];
-    make_filter(&r->rows, &t->rows, b, h, 0);
-    make_filter(&r->columns, &t->columns, b, w, flip);
+    make_filter(&r->rows, &t->rows, b, h, 0, t->cubic);
+    make_filter(&r->columns, &t->columns, b, w, flip, t->cubic);
     int64_t top = r->rows.low[0], bottom = r->rows.low[h - 1] + r->rows.count;
     int64_t left = r->columns.low[flip ? w - 1 : 0], right = r->columns.low[flip ? 0 : w - 1] + r->columns.count;
     for (int64_t x = 0; x < w; x++) r->columns.low[x] -= left;
@@ -215,6 +223,7 @@ static int read_image(const struct task *t, struct reader *r, int64_t b, float *
             weighted_sum(planes + (c * h + y) * w, r->sources, weight, r->rows.count, w);
         }
     }
+    for (int64_t i = 0; t->cubic && i < 3 * h * w; i++) planes[i] = clip(planes[i]); /* cubics overshoot */
     return OK;
 }
 

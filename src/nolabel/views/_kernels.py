@@ -17,6 +17,8 @@ from nolabel.views._resample import Axis
 SOURCE = Path(__file__).with_name("_kernels.c")
 NO_MEMORY, OUTSIDE = 1, 2
 """what the C code returns"""
+AXIS = ("start", "length", "first", "scale")
+"""what `struct axis` takes of an `Axis`"""
 
 
 class Task(ctypes.Structure):
@@ -26,12 +28,12 @@ class Task(ctypes.Structure):
         ("pixels", ctypes.c_void_p),
         ("pixel_bytes", ctypes.c_int64),
         *((name, ctypes.c_void_p) for name in ("offsets", "heights", "widths")),
-        *((f"rows_{name}", ctypes.c_void_p) for name in ("start", "length", "first", "scale")),
-        *((f"columns_{name}", ctypes.c_void_p) for name in ("start", "length", "first", "scale")),
+        *((f"rows_{name}", ctypes.c_void_p) for name in AXIS),
+        *((f"columns_{name}", ctypes.c_void_p) for name in AXIS),
         *((name, ctypes.c_void_p) for name in ("flip", "images", "jitter")),
         *((name, ctypes.c_void_p) for name in ("brightness", "shift", "contrast", "saturation", "hue")),
         *((name, ctypes.c_void_p) for name in ("order", "grey", "blur", "taps")),
-        *((name, ctypes.c_int64) for name in ("radius", "height", "width", "channels_last")),
+        *((name, ctypes.c_int64) for name in ("radius", "height", "width", "channels_last", "cubic")),
         ("out", ctypes.c_void_p),
     ]
 
@@ -64,18 +66,20 @@ def read(
     fields = images._asdict()
     del fields["indices"]
     for name, axis in ("rows", rows), ("columns", columns):
-        fields |= {f"{name}_{key}": value for key, value in axis._asdict().items()}
+        fields |= {f"{name}_{key}": getattr(axis, key) for key in AXIS}
     out = torch.empty(images.size, 3, *size, dtype=torch.float32, memory_format=memory_format)
-    return _run(fields, drawn, out, memory_format is torch.channels_last)
+    return _run(fields, drawn, out, memory_format is torch.channels_last, rows.cubic)
 
 
 def change(images: Tensor, drawn: Mapping[str, Tensor]) -> Tensor:
     """A copy of the images, float32 (B, 3, h, w), through the stages whose keys are in `drawn`."""
     out = torch.empty(images.shape, dtype=torch.float32)
-    return _run({"images": images}, drawn, out, channels_last=False)
+    return _run({"images": images}, drawn, out, channels_last=False, cubic=False)
 
 
-def _run(fields: dict[str, Tensor], drawn: Mapping[str, Tensor], out: Tensor, channels_last: bool) -> Tensor:
+def _run(
+    fields: dict[str, Tensor], drawn: Mapping[str, Tensor], out: Tensor, channels_last: bool, cubic: bool
+) -> Tensor:
     """Fills `out`, its images split over as many threads as torch uses."""
     function = library()
     assert function is not None
@@ -91,6 +95,7 @@ def _run(fields: dict[str, Tensor], drawn: Mapping[str, Tensor], out: Tensor, ch
         height=out.shape[2],
         width=out.shape[3],
         channels_last=channels_last,
+        cubic=cubic,
         out=out.data_ptr(),
     )
     threads = min(torch.get_num_threads(), n)

@@ -1,7 +1,7 @@
-"""Antialiased bilinear resampling of packed images of mixed sizes: the eager form, on any device.
+"""Antialiased bilinear and bicubic resampling of packed images of mixed sizes: the eager form, on any device.
 
-The triangle filter and its window are those of `torch.nn.functional.interpolate(mode="bilinear",
-antialias=True)`: support = max(scale, 1), taps cut at the edge of the source, weights normalised to sum 1.
+Filters and windows are those of `torch.nn.functional.interpolate(mode="bilinear" or "bicubic", antialias=True)`:
+support = max(scale, 1), twice that of the cubic, taps cut at the edge of the source, weights normalised to sum 1.
 """
 
 from typing import NamedTuple
@@ -23,11 +23,13 @@ class Axis(NamedTuple):
     """float32 (B,), source pixels per output pixel"""
     first: Tensor
     """int64 (B,), which pixel of the whole resized axis is the first that is wanted"""
+    cubic: bool = False
+    """whether the filter is Keys' cubic (a = -0.5), which overshoots, in place of the triangle"""
 
     @staticmethod
-    def onto(start: Tensor, length: Tensor, out: int) -> "Axis":
+    def onto(start: Tensor, length: Tensor, out: int, cubic: bool = False) -> "Axis":
         """The axis that shrinks or enlarges `length` pixels to `out`."""
-        return Axis(start, length, length.float() / out, torch.zeros_like(start))
+        return Axis(start, length, length.float() / out, torch.zeros_like(start), cubic)
 
 
 class Taps(NamedTuple):
@@ -46,19 +48,27 @@ def taps(axis: Axis, out: int) -> Taps:
     device = axis.start.device
     scale, length = axis.scale[:, None], axis.length[:, None]
     centre = scale * (torch.arange(out, device=device) + axis.first[:, None] + 0.5)
-    support = scale.clamp(min=1.0)
+    stretch = scale.clamp(min=1.0)
+    support = 2 * stretch if axis.cubic else stretch
     low = (centre - support + 0.5).long().clamp(min=0)
     high = torch.minimum((centre + support + 0.5).long(), length)
     position = low[..., None] + torch.arange(int((high - low).max()), device=device)
-    weight = (1 - ((position - centre[..., None] + 0.5) / support[..., None]).abs()).clamp(min=0.0)
+    distance = ((position - centre[..., None] + 0.5) / stretch[..., None]).abs()
+    weight = _cubic(distance) if axis.cubic else (1 - distance).clamp(min=0.0)
     weight = weight * (position < high[..., None])
     return Taps(low, high, weight / weight.sum(-1, keepdim=True))
+
+
+def _cubic(x: Tensor) -> Tensor:
+    """Keys' cubic with a = -0.5 at distances x >= 0, zero from 2 on."""
+    near, far = (1.5 * x - 2.5) * x * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return torch.where(x < 1, near, torch.where(x < 2, far, 0.0))
 
 
 def resample(
     images: ImageBatch, rows: Axis, columns: Axis, size: tuple[int, int], flip: Tensor | None
 ) -> Tensor:
-    """float32 (B, h, w, 3) in [0, 1]: columns first, then rows; mirrored where `flip` (B,) is True."""
+    """float32 (B, h, w, 3) in [0, 1], clipped: columns first, then rows; mirrored where `flip` (B,) is True."""
     height, width = size
     down, across = taps(rows, height), taps(columns, width)
     if flip is not None:
@@ -84,4 +94,5 @@ def resample(
     for k in range(down.weight.shape[2]):
         source = (down.low - top + k).clamp(max=len(needed) - 1)
         result += down.weight[:, :, k, None] * narrow.gather(1, source[..., None].expand_as(result))
-    return (result / 255).view(-1, height, width, 3)
+    result = (result / 255).view(-1, height, width, 3)
+    return result.clamp(0, 1) if rows.cubic else result

@@ -13,11 +13,13 @@ def simclr_view(
     drawn: dict[str, Tensor],
     size: int,
     memory_format: torch.memory_format = torch.contiguous_format,
+    cubic: bool = False,
 ) -> Tensor:
     """One view of each image: float32 (B, 3, size, size) in [0, 1] (SimCLR, section 3 and appendix A).
 
     `drawn` merges `draw_crop` with any of `draw_flip`, `draw_jitter`, `draw_grey` and `draw_blur`; an
-    operation that was not drawn is left out. Equal to these operations one after another.
+    operation that was not drawn is left out. Equal to these operations one after another. Crops are resized
+    bilinearly, or where `cubic` bicubically.
     """
     boxes = geometry.boxes(drawn, images.heights, images.widths)
     if _kernels.usable(images.pixels):
@@ -25,9 +27,9 @@ def simclr_view(
         if "blur" in drawn:
             stages["taps"] = filters.gaussian(drawn["sigma"], filters.blur_radius(size))
         top, left, height, width = boxes.unbind(1)
-        rows, columns = Axis.onto(top, height, size), Axis.onto(left, width, size)
+        rows, columns = Axis.onto(top, height, size, cubic), Axis.onto(left, width, size, cubic)
         return _kernels.read(images, rows, columns, (size, size), stages, memory_format)
-    views = geometry.crop_resize(images, boxes, size, drawn.get("flip"))
+    views = geometry.crop_resize(images, boxes, size, drawn.get("flip"), cubic=cubic)
     if "jitter" in drawn:
         views = colour.jitter(views, drawn)
     if "grey" in drawn:

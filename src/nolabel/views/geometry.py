@@ -73,16 +73,17 @@ def crop_resize(
     size: int | tuple[int, int],
     flip: Tensor | None = None,
     memory_format: torch.memory_format = torch.contiguous_format,
+    cubic: bool = False,
 ) -> Tensor:
     """Each image's box, resized to `size` (a side, or height and width): float32 (B, 3, h, w) in [0, 1].
 
-    Bilinear, antialiased where it shrinks; equal to torchvision's `resized_crop(antialias=True)` on float
-    images, followed by `horizontal_flip` where `flip` (B,) is True. `boxes` int64 (B, 4): top, left, height,
-    width, inside the image.
+    Bilinear, or where `cubic` bicubic and clipped, antialiased where it shrinks; equal to torchvision's
+    `resized_crop(antialias=True)` on float images, followed by `horizontal_flip` where `flip` (B,) is True.
+    `boxes` int64 (B, 4): top, left, height, width, inside the image.
     """
     height, width = (size, size) if isinstance(size, int) else size
     top, left, h, w = boxes.to(images.device).unbind(1)
-    rows, columns = Axis.onto(top, h, height), Axis.onto(left, w, width)
+    rows, columns = Axis.onto(top, h, height, cubic), Axis.onto(left, w, width, cubic)
     return read(images, rows, columns, (height, width), flip, memory_format)
 
 
