@@ -1,5 +1,6 @@
 """Leakage: copies that must be found, noise that must not, and the sentence."""
 
+import csv
 import io
 import json
 import shutil
@@ -14,7 +15,7 @@ from PIL import Image
 from torch import Tensor
 
 import nolabel
-from cli_helpers import picture, write_images
+from cli_helpers import Say, picture, write_images
 from nolabel.data.store import ImageStore
 from nolabel.encoders._io import save_encoder
 from nolabel.encoders.base import build
@@ -165,6 +166,47 @@ def test_evaluate_counts_test_images_among_training_and_pretraining_images(tmp_p
     assert tuple(training["without"]["knn"].values()) == pytest.approx((*wilson(right, 8), 8))
     ends = training["without"]["knn"]
     assert f"({100 * ends['low']:.1f} to {100 * ends['high']:.1f})" in training["sentence"]
+
+
+def pairs_listed(folder: Path) -> list[dict[str, str]]:
+    with (folder / "leakage.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_the_images_that_leaked_are_listed_beside_the_rows(tmp_path: Path, say: Say) -> None:
+    evaluated, pretrained = write_images(tmp_path / "evaluated"), write_images(tmp_path / "other", first=500)
+    run = run_folder(tmp_path / "run", pretrained)
+    asked = ("evaluate", run, evaluated, "--protocols", "knn", "--baselines", "pixels")
+    code, out, _ = say(*asked)
+    assert code == 0
+    assert not (run / "leakage.csv").exists()
+    assert "leakage.csv" not in out + (run / "report.html").read_text()
+    shutil.copy(evaluated / "test/class0/000.png", pretrained / "train/class0/copy, 1.png")
+    turned = Image.open(evaluated / "test/class1/001.png").rotate(90)
+    turned.save(evaluated / "train/class1/turned.png")
+    code, out, _ = say(*asked)
+    assert code == 0
+    assert out.count(f"listed in {run / 'leakage.csv'}.") == 1
+    same, near = sorted(pairs_listed(run), key=lambda line: line["kind"])
+    assert list(same) == ["encoder", "data", "set", "test_image", "image", "kind", "distance"]
+    assert tuple(same.values()) == (
+        "rotation", str(evaluated), "pretraining", "test/class0/000.png", "train/class0/copy, 1.png", "identical",
+        "0.0000",
+    )  # fmt: skip
+    assert tuple(near.values())[2:6] == ("training", "test/class1/001.png", "train/class1/turned.png", "near")
+    assert 0 <= float(near["distance"]) <= 0.05
+    page = (run / "report.html").read_text()
+    assert "They are listed in leakage.csv beside the results." in page
+    assert all("pairs" not in row for row in read_rows(run / "evaluation.jsonl"))
+    assert [path.name for path in run.glob(".*.tmp")] == []
+    other = write_images(tmp_path / "third", first=700)
+    shutil.copy(other / "test/class0/000.png", other / "train/class0/copy.png")
+    assert say("evaluate", run, other, *asked[3:])[0] == 0
+    assert {line["data"] for line in pairs_listed(run)} == {str(evaluated), str(other)}
+    (evaluated / "train/class1/turned.png").unlink()
+    (pretrained / "train/class0/copy, 1.png").unlink()
+    assert say(*asked)[0] == 0
+    assert {line["data"] for line in pairs_listed(run)} == {str(other)}
 
 
 def test_pretraining_images_that_are_gone_are_told(tmp_path: Path) -> None:

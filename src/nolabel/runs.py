@@ -7,6 +7,7 @@ runs/<name>/
   encoder.safetensors + encoder.json
   evaluation.jsonl    one number, one row
   transfer.jsonl      the same, of other data sets; transfer.npz: which test images were named right
+  leakage.csv         test images that are also in another set, pair by pair
   measured.json       protocols and baselines that a comparison measured; predictions.npz: what was named right
   skipped.csv         files that could not be read, and why
   pictures/           what the report shows of the images (see `report.pictures`)
@@ -32,6 +33,7 @@ METRICS = "metrics.jsonl"
 CHECKPOINTS = "checkpoints"
 EVALUATION = "evaluation.jsonl"
 TRANSFER = "transfer.jsonl"
+LEAKED = "leakage.csv"
 LOCK = ".lock"
 LEFTOVERS = (f"{CHECKPOINTS}/.*.tmp", ".encoder.*.tmp", f".{DESCRIPTION}.*.tmp", f".{METRICS}.*.tmp")
 

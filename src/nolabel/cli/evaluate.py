@@ -31,7 +31,7 @@ from nolabel.report.records import (
     unconverged,
 )
 from nolabel.report.verdict import ABSENT, judge
-from nolabel.runs import DESCRIPTION
+from nolabel.runs import DESCRIPTION, LEAKED
 
 LISTED = Parameter(
     converter=comma_separated, n_tokens=1, negative=(), show_default=lambda value: ",".join(map(str, value))
@@ -112,6 +112,8 @@ def measure(
             keep=lambda one, found: write_results(encoder, found, one) if is_run else None,
         )
     show(results, subject_of(encoder))
+    if is_run and any(result.pairs for result in results):
+        _screen.line(f"Test images that are also in another set are listed in {encoder / LEAKED}.")
 
 
 def show(results: Sequence[Result], subject: str) -> None:

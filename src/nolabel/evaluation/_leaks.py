@@ -1,6 +1,9 @@
 """Test images that the probe was fitted on, or the encoder pretrained on: how many, and what is left without them."""
 
+import csv
+import io
 from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +17,7 @@ from nolabel.encoders.base import Encoder
 from nolabel.errors import DataError, NolabelError
 from nolabel.evaluation import leakage
 from nolabel.evaluation._split import Division, divided_as
-from nolabel.evaluation.base import Result
+from nolabel.evaluation.base import Pair, Result
 from nolabel.evaluation.statistics import bootstrap_balanced, mean_of_seeds, uneven, wilson
 from nolabel.seeds import derive
 
@@ -23,7 +26,35 @@ BALANCED = " (mean over classes)"
 """behind the name of a protocol whose accuracy is one"""
 OTHERS = {"in_training": "training", "in_pretraining": "pretraining"}
 """metric -> what it calls the other set"""
-Found = dict[str, leakage.Leakage | DataError]
+LISTED = "listed"
+"""key of the setting that names the file of the pairs"""
+HEADER = ("encoder", "data", "set", *Pair._fields)
+
+
+@dataclass(frozen=True)
+class Held:
+    """The test images that another set holds."""
+
+    leakage: leakage.Leakage
+    paths: Sequence[str]
+    """of the other set's images"""
+
+    def pairs(self, test_paths: Sequence[str]) -> tuple[Pair, ...]:
+        """Each test image, named by `test_paths`, with the images that it is found as."""
+        found = self.leakage
+        every = zip(found.pairs.tolist(), found.identical.tolist(), found.correlation.tolist(), strict=True)
+        return tuple(
+            Pair(
+                test_paths[test],
+                self.paths[other],
+                "identical" if same else "near",
+                max(0.0, 1 - correlation),
+            )
+            for (test, other), same, correlation in every
+        )
+
+
+Found = dict[str, Held | DataError]
 """metric -> the test images that the other set holds, or why that is not known"""
 _FOUND: dict[tuple[str, str], leakage.Leakage] = {}
 """what this process has found, by the fingerprints of both sets: several encoders are measured on the same images"""
@@ -43,12 +74,12 @@ def find(source: str | Path | Encoder, store: ImageStore, division: Division) ->
         source: the encoder, or where it comes from.
     """
     test = store.subset(division.test)
-    found: Found = {"in_training": _search(test, store.subset(division.train))}
+    found: Found = {"in_training": _held(test, store.subset(division.train))}
     try:
         pretraining = None if isinstance(source, Encoder) else pretraining_images(Path(source), store)
     except DataError as error:
         return found | {"in_pretraining": error}
-    return found if pretraining is None else found | {"in_pretraining": _search(test, pretraining)}
+    return found if pretraining is None else found | {"in_pretraining": _held(test, pretraining)}
 
 
 def results(
@@ -58,22 +89,58 @@ def results(
 
     `value` is the share of test images that the other set holds, identical or nearly so, `setting["sentence"]`
     what to say of it, `setting["without"]` the accuracies on the n test images that it does not hold, each with
-    its interval. Pretraining images that cannot be read any more may hold all: `value` is 1, and the sentence says
-    why.
+    its interval, `pairs` which images they are. Pretraining images that cannot be read any more may hold all:
+    `value` is 1, and the sentence says why.
 
     Args:
         test: int64, positions of the test images in `store`.
         own: the encoder's results, with predictions.
     """
-    rows = []
+    rows, test_paths = [], [store.paths[place] for place in test.tolist()]
     for metric, held in found.items():
         if isinstance(held, DataError):
             value, setting = 1.0, {"sentence": str(held), "compared": False}
         else:
-            value, setting = _told(OTHERS[metric], held, store.labels[test].numpy(), own)
+            value, setting = _told(OTHERS[metric], held.leakage, store.labels[test].numpy(), own)
+        pairs = () if isinstance(held, DataError) else held.pairs(test_paths)
         setting = {"data": store.source} | setting
-        rows.append(Result(subject, PROTOCOL, metric, value, None, None, len(test), setting=setting))
+        rows.append(
+            Result(subject, PROTOCOL, metric, value, None, None, len(test), setting=setting, pairs=pairs)
+        )
     return rows
+
+
+def listed(folder: Path, results: Sequence[Result]) -> list[Result]:
+    """The results, whose `pairs` are written to `leakage.csv` of `folder`; those rows that have some name the file.
+
+    Pairs that an earlier evaluation of the same encoder and images found go; without any pair there is no file.
+    """
+    path, leaked = folder / runs.LEAKED, [row for row in results if row.protocol == PROTOCOL]
+    if not leaked:
+        return list(results)
+    measured = {(row.subject, row.setting["data"]) for row in leaked}
+    kept = [line for line in _read(path) if (line[0], line[1]) not in measured]
+    new = [
+        (row.subject, row.setting["data"], OTHERS[row.metric], *pair[:3], f"{pair.distance:.4f}")
+        for row in leaked
+        for pair in row.pairs
+    ]
+    if kept or new:
+        text = io.StringIO(newline="")
+        csv.writer(text, lineterminator="\n").writerows([HEADER, *kept, *new])
+        runs.write_atomically(path, text.getvalue().encode("utf-8", "surrogateescape"))
+    else:
+        path.unlink(missing_ok=True)
+    return [
+        replace(row, setting=row.setting | {LISTED: runs.LEAKED}) if row.pairs else row for row in results
+    ]
+
+
+def _read(path: Path) -> list[list[str]]:
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+        return [line for line in csv.reader(file) if len(line) == len(HEADER)][1:]
 
 
 def pretraining_images(source: Path, store: ImageStore) -> ImageStore | None:
@@ -137,10 +204,10 @@ def with_earlier(
     return row | {"setting": row["setting"] | {"without": whole, "sentence": sentence}}
 
 
-def _search(test: ImageStore, other: ImageStore) -> leakage.Leakage:
+def _held(test: ImageStore, other: ImageStore) -> Held:
     pair = test.fingerprint, other.fingerprint
     found = _FOUND[pair] = _FOUND.get(pair) or leakage.find(test, other)
-    return found
+    return Held(found, other.paths)
 
 
 def _told(

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nolabel import runs
+from nolabel.evaluation import _leaks
 from nolabel.evaluation._repeats import DIFFERENCE
 from nolabel.evaluation.base import Result, in_place, row_of
 from nolabel.evaluation.statistics import holm
@@ -46,7 +47,7 @@ def add(path: Path, results: Sequence[Result], right: np.ndarray) -> None:
     Older rows of the same data, protocol, subject and metric go. Broken off between the two files, the
     measurement counts as not done.
     """
-    new = [row_of(result) for result in results]
+    new = [row_of(result) for result in _leaks.listed(path.parent, results)]
     rows = in_place(runs.read_rows(path), new)
     named = {row["setting"].get(PLACE) for row in rows}
     arrays = correct(path) | {new[0]["setting"][PLACE]: right}

@@ -24,9 +24,11 @@ def write_results(folder: str | Path, results: Sequence[Result], measure: Protoc
 
     A row of the same subject, protocol, metric, data and compared baseline is replaced. What `measure`, which gave
     the results, has there on the same images from other circumstances (encoder, images, seed, size, values, options)
-    goes, baselines and differences too, and so does what a comparison keeps of it.
+    goes, baselines and differences too, and so does what a comparison keeps of it. The pairs of images that leaked are
+    listed in `leakage.csv`.
     """
-    folder, new = Path(folder), [row_of(result) for result in results]
+    folder = Path(folder)
+    new = [row_of(result) for result in _leaks.listed(folder, results)]
     held, sets = read_rows(folder / EVALUATION), {_data(row) for row in new}
     leaked = [row for row in held if row["protocol"] == _leaks.PROTOCOL and _data(row) in sets]
     if any(row["protocol"] == _leaks.PROTOCOL for row in new):

@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from torch import Tensor
@@ -114,6 +114,18 @@ class Features:
         )
 
 
+class Pair(NamedTuple):
+    """A test image and an image of another set that is the same, or nearly so."""
+
+    test_image: str
+    """path, as `ImageStore.paths`"""
+    image: str
+    kind: Literal["identical", "near"]
+    """identical: the same pixels, or their mirror image"""
+    distance: float
+    """one minus the correlation of the grey thumbnails of 32 px"""
+
+
 @dataclass(frozen=True)
 class Result:
     """One number with everything that is needed to trust it; one row of `evaluation.jsonl`."""
@@ -139,11 +151,13 @@ class Result:
     per_class: dict[str, float] = field(default_factory=dict)
     predictions: np.ndarray | None = field(default=None, compare=False, repr=False)
     """int (n,), or (draws, n): predicted class of each test image, for paired tests; not written to the row"""
+    pairs: tuple[Pair, ...] = field(default=(), compare=False, repr=False)
+    """of `leakage`: what the value counts, in a file of its own (`runs.LEAKED`) instead of the row"""
 
 
 def row_of(result: Result) -> dict[str, Any]:
-    """The row of `evaluation.jsonl`: every field but the predictions."""
-    return {f.name: getattr(result, f.name) for f in fields(result) if f.name != "predictions"}
+    """The row of `evaluation.jsonl`: every field but the predictions and the pairs."""
+    return {f.name: getattr(result, f.name) for f in fields(result) if f.name not in ("predictions", "pairs")}
 
 
 def in_place(kept: Sequence[dict[str, Any]], new: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

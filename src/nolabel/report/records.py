@@ -238,12 +238,20 @@ def leaks(rows: Sequence[Row]) -> list[str]:
     """What is said of test images that are also in another set: what all runs say once, else under their names."""
     said: dict[str, dict[str, list[str]]] = {}
     for row in (row for row in rows if row.protocol == LEAKAGE):
-        said.setdefault(row.metric, {}).setdefault(str(row.setting["sentence"]), []).append(row.subject)
+        said.setdefault(row.metric, {}).setdefault(leak_in_words(row), []).append(row.subject)
     return [
         sentence if len(of_metric) == 1 else f"{listed(map(method_in_words, subjects))}: {sentence}"
         for of_metric in said.values()
         for sentence, subjects in of_metric.items()
     ]
+
+
+def leak_in_words(row: Row) -> str:
+    """What is said of test images that are also in another set, and where they are listed."""
+    listed_in = row.setting.get("listed")
+    return str(row.setting["sentence"]) + (
+        f" They are listed in {listed_in} beside the results." if listed_in else ""
+    )
 
 
 def fit_in_words(row: Row) -> str:

@@ -25,6 +25,7 @@ from nolabel.report.records import (
     UNTRAINED,
     Record,
     Row,
+    leak_in_words,
     read_table,
     subject_in_words,
     unconverged,
@@ -224,7 +225,7 @@ def leaks(folder: Path) -> list[str]:
     for row in rows:
         images = f"{row.metric.removeprefix('in_')} images"
         if row.value:
-            told.append(f"{set_name(row.data)}, {row.subject}: {row.setting['sentence']}")
+            told.append(f"{set_name(row.data)}, {row.subject}: {leak_in_words(row)}")
         else:
             whose = f" of {row.subject}" if several and row.metric == "in_pretraining" else ""
             clean.setdefault(images + whose, []).append(set_name(row.data))
