@@ -43,6 +43,14 @@ def headless_output(model: nn.Module, encoder: Encoder, images: Tensor) -> Tenso
         return model.eval()(encoder.normalised(images))
 
 
+def test_a_net_is_exported_alike_however_its_branches_started() -> None:
+    found, same = (
+        export_state_dict(lively(name, 128), "torchvision") for name in ("resnet18-open", "resnet18")
+    )
+    assert found.keys() == same.keys()
+    assert all(torch.equal(value, same[key]) for key, value in found.items())
+
+
 @pytest.mark.parametrize(
     "name", ["resnet18", *(pytest.param(n, marks=pytest.mark.slow) for n in ("resnet34", "resnet50"))]
 )

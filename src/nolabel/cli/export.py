@@ -9,6 +9,7 @@ from nolabel.cli import _screen
 from nolabel.cli._places import check_apart
 from nolabel.encoders import _export
 from nolabel.encoders._io import load_encoder, weights_file
+from nolabel.encoders._weights import published_name
 from nolabel.errors import UsageError
 
 SUFFIX = {"torchvision": ".safetensors", "timm": ".safetensors", "onnx": ".onnx"}
@@ -43,7 +44,7 @@ def export(
         return
     _export.export_weights(loaded, format, out)
     _screen.line(f"Wrote {out}. It loads with:")
-    model = loaded.name.removeprefix("timm:")
+    model = published_name(loaded)
     builder = f"torchvision.models.{model}()" if format == "torchvision" else f'timm.create_model("{model}")'
     _screen.line(f"  model = {builder}")
     _screen.line(

@@ -11,7 +11,7 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from nolabel.encoders._weights import match, trunk
+from nolabel.encoders._weights import match, published_name, trunk
 from nolabel.encoders.base import Encoder
 from nolabel.errors import RunError, UsageError
 from nolabel.runs import write_atomically
@@ -30,7 +30,7 @@ def export_state_dict(encoder: Encoder, flavour: Flavour) -> dict[str, Tensor]:
         UsageError: the library has no model of that name, or it differs (another stem, say; the first
             differing key is named), or timm is missing.
     """
-    model = encoder.name.removeprefix("timm:")
+    model = published_name(encoder)
     theirs = _their_state(model, encoder, flavour)
     ours = trunk(encoder)
     pairs = match(ours, theirs, f"{encoder.name} for {encoder.size} px", f"{flavour}'s {model}")

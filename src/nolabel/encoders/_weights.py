@@ -13,6 +13,11 @@ def trunk(encoder: Encoder) -> dict[str, Tensor]:
     return {key: value for key, value in encoder.state_dict().items() if key not in OWN_BUFFERS}
 
 
+def published_name(encoder: Encoder) -> str:
+    """The model's name at torchvision or timm, which do not say how its residual branches started."""
+    return encoder.name.removeprefix("timm:").removesuffix("-open")
+
+
 def match(wanted: dict[str, Tensor], given: dict[str, Tensor], here: str, there: str) -> dict[str, str]:
     """Wanted key -> given key, for two state dicts of one net.
 
