@@ -21,6 +21,13 @@ def find_shared_data() -> Path | None:
     return next((folder for folder in candidates if folder.is_dir()), None)
 
 
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What tests measured and noted with `record_property`."""
+    found = [report for report in terminalreporter.getreports("passed") if report.user_properties]
+    for name, value in (pair for report in found for pair in report.user_properties):
+        terminalreporter.write_line(f"{name}: {value}")
+
+
 @pytest.fixture(scope="session")
 def shared_data() -> Path:
     """The folder of the data sets that the project is given (`cifar10.zip` and others)."""

@@ -1,8 +1,8 @@
 """Exemplar: seeds, copies and loss against closed forms and matplotlib's HSV."""
 
-import colorsys
 import itertools
 import math
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -39,23 +39,6 @@ def store(size: int) -> ImageStore:
 
 def some(n: int) -> ImageBatch:
     return ImageBatch.of(torch.zeros(n, 3, 32, 32, dtype=torch.uint8))
-
-
-def test_hsv_equals_matplotlib_and_goes_back() -> None:
-    from matplotlib.colors import rgb_to_hsv
-
-    images = torch.rand(3, 3, 6, 5)
-    ours = hsv.rgb_to_hsv(images)
-    assert np.allclose(ours.movedim(1, -1).numpy(), rgb_to_hsv(images.movedim(1, -1).numpy()), atol=1e-5)
-    assert torch.allclose(hsv.hsv_to_rgb(ours), images, atol=1e-5)
-
-
-def test_neutral_changes_change_nothing() -> None:
-    images = torch.rand(4, 3, 6, 6)
-    one, none = torch.ones(4, 2), torch.zeros(4, 2)
-    assert torch.allclose(hsv.change_hsv(images, one, one, none, torch.zeros(4)), images, atol=1e-4)
-    rotation = torch.linalg.qr(torch.randn(3, 3)).Q
-    assert torch.allclose(hsv.scale_components(images, rotation, torch.ones(4, 3)), images, atol=1e-5)
 
 
 @pytest.mark.parametrize(("size", "side"), [(32, 16), (64, 24), (96, 32), (128, 48)])
@@ -152,6 +135,19 @@ def test_energy_is_that_of_a_loop() -> None:
             assert torch.allclose(found[:, top, left], wanted, atol=1e-10, rtol=0)
 
 
+def test_seeds_are_never_cut_where_an_image_is_flat() -> None:
+    """In 10,000 images that are noise, however faint, on the right alone; where all is flat, anywhere."""
+    images = torch.full((10_000, 3, 16, 24), 128, dtype=torch.uint8)
+    images[..., 14:] += torch.randint(2, (10_000, 1, 16, 10), dtype=torch.uint8)
+    options = ExemplarOptions(seeds=10_000)
+    windows = _exemplar_seeds.cut(ImageStore.of(images), options, 4, 16, torch.Generator().manual_seed(0))
+    low = (windows.shape[-1] - 4) // 2 - 1
+    seen = windows[:, :, low : low + 6, low : low + 6].flatten(1)
+    assert (seen.amax(1) > seen.amin(1)).all()
+    energy = torch.tensor([[0.0, 0.0, 1e-9], [0.0, 0.0, 0.0]])
+    assert _exemplar_seeds.weights(energy).tolist() == [[0.0, 0.0, pytest.approx(1e-9)], [1.0, 1.0, 1.0]]
+
+
 def test_flat_windows_have_no_energy_and_twice_the_contrast_four_times_as_much() -> None:
     noise = torch.rand(1, 1, 32, 16, generator=torch.Generator().manual_seed(0)).expand(1, 3, 32, 16) - 0.5
     half = torch.cat([torch.zeros(1, 3, 32, 16), noise], 3)
@@ -186,19 +182,6 @@ def test_the_loss_splits_into_that_of_the_mean_feature_and_the_spread_of_the_cop
         direct = exemplar_loss((features @ w.T).flatten(0, 1), labels)
         assert direct.item() == pytest.approx((first + second).item(), abs=1e-10)
         assert second > 1e-3 if features is g else second.abs() < 1e-10
-
-
-def test_hsv_is_the_standard_librarys_and_hue_is_a_circle() -> None:
-    sample = hsv.rgb_to_hsv(torch.tensor([0.2, 0.5, 0.4]).view(1, 3, 1, 1)).flatten()
-    assert sample == pytest.approx(torch.tensor([0.44444, 0.6, 0.5]), abs=1e-5)
-    colours = torch.rand(50, 3)
-    found = hsv.rgb_to_hsv(colours.view(50, 3, 1, 1)).flatten(1)
-    wanted = torch.tensor([colorsys.rgb_to_hsv(*colour) for colour in colours.tolist()])
-    assert torch.allclose(found, wanted, atol=1e-5)
-    one, none = torch.ones(2, 2), torch.zeros(2, 2)
-    images, grey = torch.rand(2, 3, 4, 4), torch.rand(2, 1, 4, 4).expand(2, 3, 4, 4)
-    assert torch.allclose(hsv.change_hsv(images, one, one, none, torch.ones(2)), images, atol=1e-4)
-    assert torch.allclose(hsv.change_hsv(grey, one, one, none, torch.full((2,), 0.3)), grey, atol=1e-4)
 
 
 def test_a_shift_by_whole_pixels_is_a_slice() -> None:
@@ -269,7 +252,9 @@ def test_each_copy_shows_its_seed_and_all_seeds_come_equally_often() -> None:
     assert ((seen - 1000).square() / 1000).sum() < 43.8  # chi-square with 19 degrees of freedom, p = 0.001
 
 
-def test_the_mean_colour_names_the_seed_until_colours_change() -> None:
+def test_the_mean_colour_names_the_seed_until_colours_change(
+    record_property: Callable[[str, object], None],
+) -> None:
     def solved(**options: object) -> float:
         method = made(**options)
         generator = torch.Generator().manual_seed(1)
@@ -284,9 +269,10 @@ def test_the_mean_colour_names_the_seed_until_colours_change() -> None:
         means = torch.stack([known[names == k].mean(0) for k in range(20)])
         return (torch.cdist(asked, means).argmin(1) == truth).float().mean().item()
 
-    off = solved(**NO_COLOUR)
+    off, on = solved(**NO_COLOUR), solved()
+    record_property("mean colour names the seed", f"{off:.3f} without colour changes, {on:.3f} with them")
     assert off > 0.9
-    assert solved() < off - 0.3
+    assert on < off - 0.3
 
 
 def test_fixed_copies_are_so_many_for_each_seed() -> None:

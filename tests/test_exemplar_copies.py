@@ -1,7 +1,9 @@
 """Exemplar's copies: their colour, the room they are cut from, and that those asked about were not trained on."""
 
+import colorsys
 import math
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -13,6 +15,7 @@ from nolabel.methods import _exemplar_copies
 from nolabel.methods.base import DataInfo
 from nolabel.methods.exemplar import Exemplar, ExemplarOptions
 from nolabel.seeds import generator
+from nolabel.training.step import ViewSource
 from nolabel.views import hsv
 from small import TinyNet
 
@@ -29,6 +32,45 @@ def made(size: int = 32, **options: object) -> Exemplar:
 def made_of(method: Exemplar, drawn: dict[str, Tensor]) -> Tensor:
     images = ImageBatch.of(torch.zeros(len(drawn["labels"]), 3, 32, 32, dtype=torch.uint8))
     return method.views(images, drawn)["copies"]
+
+
+def grid_of_colours() -> Tensor:
+    """All of a cube of 13 levels, float64 (1, 3, 1, 2197)."""
+    levels = torch.linspace(0, 1, 13, dtype=torch.float64)
+    return torch.cartesian_prod(levels, levels, levels).T.view(1, 3, 1, -1)
+
+
+def test_hsv_equals_matplotlib_and_goes_back() -> None:
+    from matplotlib.colors import rgb_to_hsv
+
+    images = grid_of_colours()
+    ours = hsv.rgb_to_hsv(images)
+    assert np.allclose(ours.movedim(1, -1).numpy(), rgb_to_hsv(images.movedim(1, -1).numpy()), atol=1e-6)
+    assert torch.allclose(hsv.hsv_to_rgb(ours), images, atol=1e-6, rtol=0)
+
+
+def test_neutral_changes_change_nothing() -> None:
+    colours = grid_of_colours()
+    one, none = torch.ones(1, 2, dtype=torch.float64), torch.zeros(1, 2, dtype=torch.float64)
+    for hue in (0.0, 1.0, -1.0):
+        turned = hsv.change_hsv(colours, one, one, none, torch.tensor([hue], dtype=torch.float64))
+        assert torch.allclose(turned, colours, atol=1e-6, rtol=0)
+    images = torch.rand(4, 3, 6, 6)
+    rotation = torch.linalg.qr(torch.randn(3, 3)).Q
+    assert torch.allclose(hsv.scale_components(images, rotation, torch.ones(4, 3)), images, atol=1e-5)
+
+
+def test_hsv_is_the_standard_librarys_and_grey_has_no_hue() -> None:
+    sample = hsv.rgb_to_hsv(torch.tensor([0.2, 0.5, 0.4], dtype=torch.float64).view(1, 3, 1, 1)).flatten()
+    assert sample.tolist() == pytest.approx([4 / 9, 0.6, 0.5], abs=1e-6)
+    colours = torch.rand(50, 3, dtype=torch.float64)
+    found = hsv.rgb_to_hsv(colours.view(50, 3, 1, 1)).flatten(1)
+    wanted = torch.tensor([colorsys.rgb_to_hsv(*colour) for colour in colours.tolist()], dtype=torch.float64)
+    assert torch.allclose(found, wanted, atol=1e-6, rtol=0)
+    one, none = torch.ones(2, 2), torch.zeros(2, 2)
+    grey = torch.rand(2, 1, 4, 4).expand(2, 3, 4, 4)
+    turned = hsv.change_hsv(grey, one, one, none, torch.full((2,), 0.3))
+    assert torch.allclose(turned, grey, atol=1e-6, rtol=0)
 
 
 @pytest.mark.parametrize("power", [0.25, 1.0, 4.0])
@@ -82,6 +124,55 @@ def test_held_out_copies_are_none_of_the_fixed_ones() -> None:
     fresh = made()
     plain, asked = (f(60, generator(1), 0.5) for f in (fresh.draw, fresh.draw_held_out))
     assert all(torch.equal(value, asked[name]) for name, value in plain.items())
+
+
+def source_of(method: Exemplar, batch: int, seed: int, rank: int = 0, world: int = 1) -> ViewSource:
+    store = ImageStore.of(torch.zeros(method.data.images, 3, 32, 32, dtype=torch.uint8))
+    return ViewSource(method, store, batch, seed, False, rank, world)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "batch", "options"),
+    [
+        (20, 10, {}),
+        (50, 10, {"copies": 3}),
+        (7, 16, {}),
+        (300, 10, {}),
+        (20, 10, {"transforms_per_seed": 2}),
+        (20, 10, {"form": "triplet"}),
+        (20, 10, {"warm_start_seeds": 6}),
+    ],
+)
+def test_an_epoch_of_a_run_has_all_seeds_equally_often(
+    seeds: int, batch: int, options: dict[str, object]
+) -> None:
+    """But for one copy, however many steps it has; an epoch of 64 images leaves the last few out."""
+    method = made(seeds=seeds, **options)
+    source, steps = source_of(method, batch, seed=3), 64 // batch
+    known, progress = (6, 0.05) if "warm_start_seeds" in options else (seeds, 0.5)
+    epochs = []
+    for epoch in range(2):
+        labels = [
+            source.views(step, progress)["labels"] for step in range(epoch * steps, (epoch + 1) * steps)
+        ]
+        epochs.append(torch.cat(labels))
+        share = steps * batch * method.options.copies / known
+        counts = torch.bincount(epochs[-1], minlength=known)
+        repeats = method.options.copies if method.options.form == "triplet" else 1
+        assert set((counts / repeats).tolist()) <= {math.floor(share / repeats), math.ceil(share / repeats)}
+        assert len(counts) == known
+    assert not torch.equal(*epochs)
+
+
+def test_the_seeds_of_a_step_follow_from_its_number_and_the_runs_seed() -> None:
+    source = source_of(made(seeds=30), 16, seed=3)
+    last = source.views(9, 0.5)
+    for step in (2, 5):
+        source.views(step, 0.5)
+    assert torch.equal(source.views(9, 0.5)["labels"], last["labels"])
+    halves = [source_of(made(seeds=30), 16, 3, rank, 2).views(9, 0.5)["labels"] for rank in (0, 1)]
+    assert torch.equal(torch.cat(halves), last["labels"])
+    assert not torch.equal(source_of(made(seeds=30), 16, seed=4).views(9, 0.5)["labels"], last["labels"])
 
 
 @pytest.mark.parametrize(

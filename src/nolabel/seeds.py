@@ -8,9 +8,9 @@ import torch
 def derive(seed: int, *path: str | int) -> int:
     """A 63-bit seed for `path` under `seed`; distinct paths give independent streams.
 
-    The first word is the purpose. In use: "init", "order" (epoch), "views" (step), "model" (step, rank), "prepare",
-    "held_out", "health", "statistics", "pictures", "gallery", "pretext", "study", "heads", "split", "exemplar copies",
-    "transfer" and "evaluate" (name, ...).
+    The first word is the purpose. In use: "init", "order" (epoch), "views" (step), "labels" (epoch, block), "model"
+    (step, rank), "prepare", "held_out", "health", "statistics", "pictures", "gallery", "pretext", "study", "heads",
+    "split", "exemplar copies", "transfer" and "evaluate" (name, ...).
     """
     text = "\x1f".join([str(int(seed)), *(f"{type(part).__name__}:{part}" for part in path)])
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

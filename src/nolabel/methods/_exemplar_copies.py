@@ -1,12 +1,14 @@
 """Exemplar's copies: what is drawn for one, and how it is made (Dosovitskiy et al., section 2.1)."""
 
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nolabel.seeds import generator as generator_of
 from nolabel.views import colour, hsv
 from nolabel.views.base import uniform
 
@@ -19,11 +21,46 @@ WARM = 0.1
 
 
 def labels(o: "ExemplarOptions", n: int, generator: torch.Generator, progress: float) -> Tensor:
-    """The seed of every copy of n images, (n copies,); triplets need several copies of a seed in one step."""
-    known = min(o.warm_start_seeds or o.seeds, o.seeds) if progress < WARM else o.seeds
-    if o.form == "triplet":
-        return torch.randint(known, (n,), generator=generator).repeat_interleave(o.copies)
-    return torch.randint(known, (n * o.copies,), generator=generator)
+    """The seed of every copy of n images, drawn anew: int64 (n copies,)."""
+    drawn, repeats = _drawn_and_repeated(o, n)
+    return torch.randint(_known(o, progress), (drawn,), generator=generator).repeat_interleave(repeats)
+
+
+def dealt(o: "ExemplarOptions", n: int, steps: int, progress: float, seed: int, step: int) -> Tensor:
+    """The seed of every copy of n images at `step`, int64 (n copies,): an epoch of `steps` steps deals all seeds out.
+
+    It goes through the seeds again and again, each time in another order, and so has all of them equally often, but
+    for one. The place of a step in it follows from the numbers of the step and of the run's seed.
+    """
+    (drawn, repeats), known = _drawn_and_repeated(o, n), _known(o, progress)
+    epoch, place = divmod(step, steps)
+    first, behind = place * drawn, (place + 1) * drawn
+    blocks = [_block(known, seed, epoch, number) for number in range(first // known, -(-behind // known))]
+    return torch.cat(blocks)[first % known :][:drawn].repeat_interleave(repeats)
+
+
+@lru_cache(maxsize=4)
+def _block(known: int, seed: int, epoch: int, number: int) -> Tensor:
+    return torch.randperm(known, generator=generator_of(seed, "labels", epoch, number))
+
+
+def _known(o: "ExemplarOptions", progress: float) -> int:
+    return min(o.warm_start_seeds or o.seeds, o.seeds) if progress < WARM else o.seeds
+
+
+def _drawn_and_repeated(o: "ExemplarOptions", n: int) -> tuple[int, int]:
+    """How many labels a step draws, and how often it takes each: triplets need several copies of a seed in one step."""
+    return (n, o.copies) if o.form == "triplet" else (n * o.copies, 1)
+
+
+def draw_of(
+    o: "ExemplarOptions", labels: Tensor, fixed: dict[str, Tensor] | None, generator: torch.Generator
+) -> dict[str, Tensor]:
+    """`labels` and the changes of their copies: new ones, or of the `fixed` ones of their seeds (seed by seed)."""
+    if fixed is None:
+        return draw(o, len(labels), generator) | {"labels": labels}
+    which = torch.randint(o.transforms_per_seed, (len(labels),), generator=generator)
+    return {k: v[labels * o.transforms_per_seed + which] for k, v in fixed.items()} | {"labels": labels}
 
 
 def draw(o: "ExemplarOptions", count: int, generator: torch.Generator) -> dict[str, Tensor]:

@@ -55,6 +55,11 @@ def gradient_energy(images: Tensor, side: int) -> Tensor:
     return F.avg_pool2d(across.square() + down.square(), side, 1)[:, 0]
 
 
+def weights(energy: Tensor) -> Tensor:
+    """How likely each window of an image is, (B, W) of its `energy`: flat ones are not, unless all are flat."""
+    return torch.where(energy.amax(1, keepdim=True) > 0, energy, torch.ones_like(energy))
+
+
 def cut(
     store: "ImageStore", o: "ExemplarOptions", side: int, size: int, generator: torch.Generator
 ) -> Tensor:
@@ -76,9 +81,8 @@ def cut(
                 edge = (room - side) // 2
                 energy = energy[:, edge : energy.shape[1] - edge, edge : energy.shape[2] - edge]
             flat = energy.flatten(1)
-            place = torch.multinomial(
-                flat + 1e-12 if o.gradient_sampling else torch.ones_like(flat), 1, generator=generator
-            )[:, 0]
+            weight = weights(flat) if o.gradient_sampling else torch.ones_like(flat)
+            place = torch.multinomial(weight, 1, generator=generator)[:, 0]
             corner = torch.stack([place // energy.shape[2], place % energy.shape[2]], 1) + edge
             found.append(_around(images, corner, side, room, o.border))
     return torch.cat(found)

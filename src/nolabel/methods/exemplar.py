@@ -30,8 +30,9 @@ from torch import Tensor, nn
 from nolabel.data.batch import ImageBatch
 from nolabel.encoders.base import Encoder
 from nolabel.errors import UsageError
-from nolabel.methods import _exemplar_copies, _exemplar_picture, _exemplar_seeds
+from nolabel.methods import _exemplar_copies as _copies
 from nolabel.methods import _exemplar_forms as forms
+from nolabel.methods import _exemplar_picture, _exemplar_seeds
 from nolabel.methods._exemplar_seeds import side_of
 from nolabel.methods.base import DataInfo, Method, Recipe
 from nolabel.seeds import generator as seeded
@@ -156,7 +157,7 @@ class Exemplar(Method):
         self.head = kind(encoder.dim, options.seeds if options.form == "softmax" else forms.DIM)
         self.dropout = nn.Dropout(options.dropout)
         fixed = options.seeds * options.transforms_per_seed
-        self.fixed = _exemplar_copies.draw(options, fixed, seeded(0, "exemplar copies")) if fixed else None
+        self.fixed = _copies.draw(options, fixed, seeded(0, "exemplar copies")) if fixed else None
         self.bank = forms.MemoryBank(options.seeds) if options.form == "instance" else None
         self.noise = forms.NOISE if self.bank is not None and options.seeds > forms.EXACT else 0
         self.chance = (
@@ -181,26 +182,26 @@ class Exemplar(Method):
         self.components.copy_(vectors.T)
 
     def draw(self, n: int, generator: torch.Generator, progress: float) -> dict[str, Tensor]:
-        return self._drawn(n, generator, progress, self.fixed)
+        return self._drawn(_copies.labels(self.options, n, generator, progress), generator, self.fixed)
+
+    def draw_step(
+        self, n: int, generator: torch.Generator, progress: float, seed: int, step: int
+    ) -> dict[str, Tensor]:
+        """Each seed as often as any other over an epoch, but for one copy (of triplets, one set of copies)."""
+        steps = max(1, self.data.images // n)
+        return self._drawn(_copies.dealt(self.options, n, steps, progress, seed, step), generator, self.fixed)
 
     def draw_held_out(self, n: int, generator: torch.Generator, progress: float) -> dict[str, Tensor]:
         """New copies, also where those that are trained on are fixed."""
-        return self._drawn(n, generator, progress, None)
+        return self._drawn(_copies.labels(self.options, n, generator, progress), generator, None)
 
     def _drawn(
-        self, n: int, generator: torch.Generator, progress: float, fixed: dict[str, Tensor] | None
+        self, labels: Tensor, generator: torch.Generator, fixed: dict[str, Tensor] | None
     ) -> dict[str, Tensor]:
-        o, count = self.options, n * self.options.copies
-        labels = _exemplar_copies.labels(o, n, generator, progress)
-        if fixed is None:
-            drawn = _exemplar_copies.draw(o, count, generator)
-        else:
-            which = torch.randint(o.transforms_per_seed, (count,), generator=generator)
-            drawn = {k: v[labels * o.transforms_per_seed + which] for k, v in fixed.items()}
-        drawn["labels"] = labels
+        drawn = _copies.draw_of(self.options, labels, fixed, generator)
         if self.noise:
-            drawn["noise"] = torch.randint(o.seeds, (count, self.noise), generator=generator)
-        return {name: value.unflatten(0, (n, o.copies)) for name, value in drawn.items()}
+            drawn["noise"] = torch.randint(self.options.seeds, (len(labels), self.noise), generator=generator)
+        return {name: value.unflatten(0, (-1, self.options.copies)) for name, value in drawn.items()}
 
     def views(self, images: ImageBatch, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
         """`copies` (B c, 3, p, p), the seeds they were made from, `labels` (B c,), and `noise` where it was drawn."""
@@ -216,7 +217,7 @@ class Exemplar(Method):
     def copies(self, drawn: dict[str, Tensor]) -> Tensor:
         """The drawn copies, (B, 3, p, p) in [0, 1]: geometry in one resampling, then contrast and colour."""
         windows = self.windows[drawn["labels"]].float() / 255
-        return _exemplar_copies.apply(self.options, windows, self.side, self.components.float(), drawn)
+        return _copies.apply(self.options, windows, self.side, self.components.float(), drawn)
 
     def answers(self, copies: Tensor) -> Tensor:
         """Logits of the seeds (B, N), or the vectors that are compared (B, d)."""

@@ -34,7 +34,7 @@ class ViewSource:
         """Views of `step`, drawn for the whole batch and cut to this process's share of the images."""
         indices = batch_indices(len(self.store), self.batch_size, self.seed, step)
         random = generator(self.seed, "views", step)
-        return self._of(indices, self.method.draw(len(indices), random, progress))
+        return self._of(indices, self.method.draw_step(len(indices), random, progress, self.seed, step))
 
     def held_out(self, indices: Tensor, batch: int, progress: float) -> dict[str, Tensor]:
         """Views for `Method.held_out`: the `batch`-th, of images `indices` (n,), n a multiple of the processes."""
