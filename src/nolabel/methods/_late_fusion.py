@@ -25,19 +25,20 @@ def joining(width: int, hidden: int, orders: int, dropout: float, normalised: bo
     )
 
 
-def twin(encoder: Encoder, side: int, width: int) -> nn.Sequential:
+def twin(encoder: Encoder, side: int, width: int, affine: bool) -> nn.Sequential:
     """The pair net's fc6: the last map of a patch of `side` px, (B, C, h, w), to (B, width)."""
-    return nn.Sequential(*_fc6(encoder, side, width), nn.BatchNorm1d(width, affine=False), nn.ReLU())
+    return nn.Sequential(*_fc6(encoder, side, width), nn.BatchNorm1d(width, affine=affine), nn.ReLU())
 
 
-def pair(width: int, hidden: int, deep: bool) -> nn.Sequential:
+def pair(width: int, hidden: int, deep: bool, affine: bool) -> nn.Sequential:
     """Two patches side by side (P, 2 width) to the eight places (P, 8).
 
-    One hidden layer, or with `deep` the paper's two, fc7 and fc8, before fc9.
+    One hidden layer, or with `deep` the paper's two, fc7 and fc8, before fc9; `affine`: BatchNorm with scale and shift.
     """
     more = [nn.Linear(hidden, hidden), nn.ReLU()] if deep else []
     first = nn.Linear(2 * width, hidden, bias=deep)
-    return nn.Sequential(first, nn.BatchNorm1d(hidden, affine=False), nn.ReLU(), *more, nn.Linear(hidden, 8))
+    norm = nn.BatchNorm1d(hidden, affine=affine)
+    return nn.Sequential(first, norm, nn.ReLU(), *more, nn.Linear(hidden, 8))
 
 
 def _fc6(encoder: Encoder, side: int, width: int) -> list[nn.Module]:

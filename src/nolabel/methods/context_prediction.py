@@ -6,13 +6,14 @@ and a head that sees both names the place of the second: 0 1 2 / 3 . 4 / 5 6 7 a
 
 The paper's values, as `PAPER_IMAGENET` (section 3.1): images of 150,000 to 450,000 pixels, patches of 96 px, gaps of
 48, shifts of up to 7; all channels but one dropped for normal noise; each patch's mean taken out; its pair net is the
-encoder `alexnet_context` with `--head fc`: fc6 for each patch, then 4096, 4096 and 8. Its rate is not recorded (it
-names a momentum of 0.999): the released code's stands there. That code (`CODE_IMAGENET`): uniform noise, contrast taken
-out too, four grids an image, a third of the patches shrunk to any side and enlarged (here to one of three sides); it
-keeps the aspect of an image and draws its pixel count evenly, where ours is a square whose side is. Different from
-both: photographs are enlarged from the 1.25 times their size that the store keeps; patches are not multiplied by 50 as
-in the code, whose local response normalisation feels it; and in place of its Xavier weights conv1 and conv2 of
-`alexnet_context` start from He's normal distribution, all other layers as torch's do.
+encoder `alexnet_context` with `--head fc`: fc6 for each patch, then 4096, 4096 and 8; momentum of 0.999. Its rate is
+not recorded: a thousandth of the code's stands there, since such a momentum makes a step a thousand times as long. The
+code (`CODE_IMAGENET`): no momentum, uniform noise, contrast taken out too, four grids an image, a third of the patches
+shrunk to any side and enlarged (here to one of three sides); it keeps the aspect of an image and draws its pixel count
+evenly, where ours is a square whose side is. Different from both: photographs are enlarged from the 1.25 times their
+size that the store keeps; patches are not multiplied by 50 as in the code, whose local response normalisation feels
+it; and in place of its Xavier weights conv1 and conv2 of `alexnet_context` start from He's normal distribution, all
+other layers as torch's do.
 
 The scaled defaults (ours) are for minutes on a processor: patches of 12 px at 32 px, on images enlarged by up to
 1.73; every patch of the grid serves in several pairs, so that one pass of the encoder answers for many. `layout="free"`
@@ -71,6 +72,8 @@ class ContextPredictionOptions:
     """`pooled`: a patch's mean features, one hidden layer; `fc`: its map by fc6, and two hidden layers (paper)"""
     head_hidden: int = 512
     """width of the hidden layers (paper 4096)"""
+    bn_affine: bool = False
+    """whether the head's BatchNorm has scale and shift, with which a net can switch layers off (paper: no)"""
 
     def __post_init__(self) -> None:
         if self.grids < 1 or (self.layout == "centre" and self.grids > 1):
@@ -92,8 +95,9 @@ _TWINS = ContextPredictionOptions(
 )
 _SOLVER = Recipe(batch_size=64, optimizer="sgd", lr=0.023, momentum=0.0, weight_decay=0.0, schedule="constant",
                  warmup=0.0, epochs=80.0)  # fmt: skip
-PAPER_IMAGENET = (_TWINS, _SOLVER)
-"""section 3.1, at 387 px; the rate is the code's, 1e-5 on a sum over about 2,290 pairs"""
+_HEAVY = 0.999
+PAPER_IMAGENET = (_TWINS, replace(_SOLVER, momentum=_HEAVY, lr=_SOLVER.lr * (1 - _HEAVY)))
+"""section 3.1, at 387 px; the rate that in the end moves as far as the code's, 1e-5 on a sum over about 2,290 pairs"""
 CODE_IMAGENET = (replace(_TWINS, drop_noise="uniform", patch_contrast=True, grids=4), _SOLVER)
 _PROJECTION = ((5, 2, -1), (2, 2, 2), (-1, 2, 5))
 """sixths: what is left of RGB without the direction (-1, 2, -1) (section 3.1)"""
@@ -136,8 +140,9 @@ class ContextPrediction(Method):
         self.pixelation_p = usual if options.pixelation_p < 0 else options.pixelation_p
         pooled = options.head == "pooled"
         wide = options.head_hidden
-        self.branch = nn.Sequential() if pooled else _late_fusion.twin(encoder, self.side, wide)
-        self.head = _late_fusion.pair(encoder.dim if pooled else wide, wide, deep=not pooled)
+        scaled = options.bn_affine
+        self.branch = nn.Sequential() if pooled else _late_fusion.twin(encoder, self.side, wide, scaled)
+        self.head = _late_fusion.pair(encoder.dim if pooled else wide, wide, not pooled, scaled)
 
     @classmethod
     def encoder_size(cls, options: ContextPredictionOptions, data: DataInfo) -> int:
