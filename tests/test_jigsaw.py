@@ -11,6 +11,7 @@ from torch import Tensor
 from nolabel.data.batch import ImageBatch
 from nolabel.encoders.base import build
 from nolabel.errors import UsageError
+from nolabel.methods._permutations import permutation_set
 from nolabel.methods.base import DataInfo
 from nolabel.methods.jigsaw import (
     CODE_IMAGENET,
@@ -82,7 +83,7 @@ def test_shuffling_features_equals_shuffling_tiles() -> None:
     with torch.no_grad():
         moved = method.shrink(method.encoder(pixels.flatten(0, 2), standardised=True)).unflatten(0, (12, 4))
         direct = method.head(moved.flatten(1))
-        assert torch.allclose(direct, method.answer(views["tiles"], views["labels"]), atol=1e-5)
+        assert torch.allclose(direct, method.answer(views["tiles"], views["labels"]), atol=1e-6)
 
 
 def test_the_loss_of_a_zero_head_is_the_logarithm_of_the_number_of_orders() -> None:
@@ -141,6 +142,13 @@ def test_the_context_free_net_has_the_parameters_of_the_paper(
     assert method.each(torch.zeros(9, 3, side, side, device="meta")).shape == (9, options.per_tile)
 
 
+def test_orders_are_chosen_as_the_options_say() -> None:
+    chosen = {"criterion": "mean", "min_hamming": 6, "tie_break": "first", "permutation_seed": 2}
+    apart = made(grid=3, permutations=20, **chosen).orders.numpy()
+    assert (apart == permutation_set(9, 20, "mean", False, 2, 6, "first")).all()
+    assert PAPER_IMAGENET[0].tie_break == "first"
+
+
 def test_the_papers_tiles_fit_both_its_windows() -> None:
     assert geometry_of(PAPER_IMAGENET[0], 255) == (3, 85, 64, 2)
     assert geometry_of(PAPER_IMAGENET[0], 225) == (3, 75, 64, 2)
@@ -185,6 +193,34 @@ def test_gaps_follow_their_law() -> None:
     assert gaps.mean().item() == pytest.approx(5, abs=0.05)
     share, error = 1 / 36, math.sqrt(35 / 36**2 / len(gaps))
     assert (gaps == 0).float().mean().item() == pytest.approx(share, abs=3 * error)
+
+
+@pytest.mark.parametrize(("jitter", "least"), [(0, 3), (1, 2), (1, 7), (2, 4)])
+def test_tiles_keep_the_gap_that_is_asked_for(jitter: int, least: int) -> None:
+    """Between any two channels, and no more than that: 96 px has cells of 31 and tiles of 24."""
+    method = made(96, channel_jitter=jitter, min_gap=least, grey_p=0.0)
+    drawn = drawn_of(method, 4000)
+    at = (method.corners(drawn)[:, :, None] + drawn["channels"]).unflatten(1, (3, 3))
+    for gaps in (at[:, 1:, :, :, 0] - at[:, :-1, :, :, 0], at[:, :, 1:, :, 1] - at[:, :, :-1, :, 1]):
+        assert int(gaps.min()) - 24 == least
+    inside = drawn["offset"][:, :, None] + drawn["channels"]
+    assert (int(inside.min()), int(inside.max())) == (least // 2, 7 - least + least // 2)
+
+
+def test_a_gap_that_does_not_fit_is_refused() -> None:
+    with pytest.raises(UsageError, match="no gaps of 8 px"):
+        geometry_of(JigsawOptions(min_gap=8), 96)
+    with pytest.raises(UsageError, match="0 or more"):
+        JigsawOptions(min_gap=-1)
+
+
+def test_one_pass_over_all_tiles_is_that_of_a_loop_over_places() -> None:
+    method = made(96).eval()
+    parts = method.views(some(3, 96), drawn_of(method, 3))["tiles"]
+    with torch.no_grad():
+        together = method.each(parts).unflatten(0, (3, 9))
+        for place in range(9):
+            torch.testing.assert_close(together[:, place], method.each(parts[place::9]), atol=1e-6, rtol=0)
 
 
 def test_a_constant_image_has_no_order() -> None:

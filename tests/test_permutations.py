@@ -99,8 +99,13 @@ def test_algebraic_sets_that_are_not_known_are_refused(tiles: int, count: int) -
 
 @pytest.mark.parametrize(("tiles", "count"), [(4, 6), (5, 20)])
 @pytest.mark.parametrize("criterion", ["mean", "min_then_mean", "min"])
-def test_every_greedy_choice_is_the_best_of_those_left(tiles: int, count: int, criterion: str) -> None:
-    chosen = permutation_set(tiles, count, criterion, identity=True).tolist()  # type: ignore[arg-type]
+@pytest.mark.parametrize("tie_break", ["random", "first"])
+def test_every_greedy_choice_is_the_best_of_those_left(
+    tiles: int, count: int, criterion: str, tie_break: str
+) -> None:
+    """And of several the first, where that is asked for."""
+    found = permutation_set(tiles, count, criterion, identity=True, tie_break=tie_break)  # type: ignore[arg-type]
+    chosen = found.tolist()
     everything = [list(order) for order in itertools.permutations(range(tiles))]
 
     def score(candidate: list[int], before: list[list[int]]) -> tuple[int, ...]:
@@ -109,7 +114,32 @@ def test_every_greedy_choice_is_the_best_of_those_left(tiles: int, count: int, c
 
     for k in range(1, count):
         left = [order for order in everything if order not in chosen[:k]]
-        assert score(chosen[k], chosen[:k]) == max(score(order, chosen[:k]) for order in left)
+        scores = [score(order, chosen[:k]) for order in left]
+        assert score(chosen[k], chosen[:k]) == max(scores)
+        if tie_break == "first":
+            assert chosen[k] == left[scores.index(max(scores))]
+
+
+@pytest.mark.parametrize(("count", "mean"), [(24, 8.3152), (64, 8.125)])
+def test_the_first_of_equal_orders_leaves_some_close_together(count: int, mean: float) -> None:
+    """The paper's rule; the specification's table (3.3)."""
+    apart = distances(permutation_set(9, count, "mean", tie_break="first"))
+    assert (apart.min(), apart.mean()) == (2, pytest.approx(mean, abs=1e-4))
+
+
+@pytest.mark.parametrize("criterion", ["mean", "min_then_mean", "middle", "min", "random", "algebraic"])
+def test_no_two_orders_are_closer_than_asked(criterion: str) -> None:
+    apart = distances(permutation_set(9, 16, criterion, least=6))  # type: ignore[arg-type]
+    assert apart.min() >= 6
+    if criterion == "min":
+        assert apart.min() == 6
+
+
+def test_orders_that_cannot_lie_so_far_apart_are_refused() -> None:
+    assert len(permutation_set(4, 4, least=4)) == 4
+    for count, criterion in ((5, "mean"), (24, "mean"), (24, "algebraic"), (12, "random")):
+        with pytest.raises(UsageError, match="differ in 4 places"):
+            permutation_set(4, count, criterion, least=4)  # type: ignore[arg-type]
 
 
 def test_the_ablations_sets_lie_closer_together() -> None:

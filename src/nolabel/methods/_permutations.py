@@ -10,7 +10,10 @@ import numpy as np
 from nolabel.errors import UsageError
 
 MOST_TILES = 9
+SMALLEST = 2
+"""places in which two permutations differ at least"""
 Criterion = Literal["min_then_mean", "mean", "middle", "min", "random", "algebraic"]
+TieBreak = Literal["random", "first"]
 
 
 @lru_cache(maxsize=8)
@@ -20,19 +23,23 @@ def permutation_set(
     criterion: Criterion = "min_then_mean",
     identity: bool = False,
     seed: int = 0,
+    least: int = 0,
+    tie_break: TieBreak = "random",
 ) -> np.ndarray:
     """`count` permutations of `tiles` places, int64 (count, tiles), the same for the same arguments.
 
     Chosen one after another: of all that are left, the one whose smallest (then mean) Hamming distance to those chosen
     is largest; `mean`: the paper's rule, by the mean distance alone; `middle` and `min`: its ablation's, whose mean
     distance is nearest the median, or smallest; `random`: any; `algebraic`: as the first, but from a group whose
-    elements all differ in as many places as so many can (see `_groups`). Ties are drawn.
+    elements all differ in as many places as so many can (see `_groups`).
 
     Args:
         identity: whether the permutation that moves nothing may be among them; it always is where all are asked for.
+        least: the smallest distance that two of them may have.
+        tie_break: which of several that are equally good: a drawn one, or the first in lexicographic order.
 
     Raises:
-        UsageError: more permutations than there are, or than the groups have.
+        UsageError: more permutations than there are, than the groups have, or than were found at distance `least`.
     """
     available = math.factorial(tiles)
     if not 2 <= count <= available or tiles > MOST_TILES:
@@ -42,18 +49,23 @@ def permutation_set(
         candidates = _group_of(tiles, count)
         while not identity and (candidates == np.arange(tiles)).all(1).any():
             candidates = draw.permutation(tiles).astype(np.int8)[candidates]
-        return _one_by_one(candidates, count, "min_then_mean", draw)
+        return _one_by_one(candidates, count, "min_then_mean", draw, least, tie_break)
     everything = np.array(list(permutations(range(tiles))), dtype=np.int8)
-    if count == available:
+    if count == available and least <= SMALLEST:
         return everything.astype(np.int64)
     candidates = everything if identity else everything[1:]
-    if criterion == "random":
+    if criterion == "random" and least <= SMALLEST:
         return candidates[draw.choice(len(candidates), count, replace=False)].astype(np.int64)
-    return _one_by_one(candidates, count, criterion, draw)
+    return _one_by_one(candidates, count, criterion, draw, least, tie_break)
 
 
 def _one_by_one(
-    candidates: np.ndarray, count: int, criterion: Criterion, draw: np.random.Generator
+    candidates: np.ndarray,
+    count: int,
+    criterion: Criterion,
+    draw: np.random.Generator,
+    least: int,
+    tie_break: TieBreak,
 ) -> np.ndarray:
     """`count` of the candidates (M, n), the first at random, the others each the best beside those before."""
     tiles = candidates.shape[1]
@@ -64,14 +76,24 @@ def _one_by_one(
         distance = (candidates != candidates[chosen[-1]]).sum(1)
         np.minimum(nearest, distance, out=nearest)
         total += distance
-        if criterion == "middle":
-            score = -np.abs(total - np.median(total[nearest > 0]))
+        left = nearest >= max(1, least)
+        if not left.any():
+            raise UsageError(
+                f"{len(chosen)} of {count} permutations of {tiles} tiles were found that differ in {least} places or "
+                "more: ask for fewer, or for a smaller least distance (--min-hamming)."
+            )
+        if criterion == "random":
+            score = np.zeros(len(total))
+        elif criterion == "middle":
+            score = -np.abs(total - np.median(total[left]))
         elif criterion == "min":
             score = -total
         else:
             score = total if criterion == "mean" else nearest * (tiles * count) + total
-        score = np.where(nearest == 0, -np.inf, score)
-        chosen.append(int(draw.choice(np.flatnonzero(score == score.max()))))
+        score = np.where(left, score, -np.inf)
+        best = np.flatnonzero(score == score.max())
+        first = tie_break == "first" and criterion != "random"
+        chosen.append(int(best[0] if first else draw.choice(best)))
     return candidates[chosen].astype(np.int64)
 
 

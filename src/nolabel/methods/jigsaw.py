@@ -27,9 +27,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from nolabel.data.batch import ImageBatch
-from nolabel.encoders.base import SMALLEST, Encoder, evaluating
+from nolabel.encoders.base import Encoder, evaluating
 from nolabel.errors import UsageError
 from nolabel.methods import _jigsaw_picture, _late_fusion
+from nolabel.methods._jigsaw_tiles import geometry_of, usual_orders
 from nolabel.methods._permutations import permutation_set
 from nolabel.methods.base import DataInfo, Method, Recipe
 from nolabel.views import colour, geometry, plain, tiles
@@ -48,6 +49,10 @@ class JigsawOptions:
     """K, orders to tell apart; 0: all 24 of 2 x 2; of 3 x 3 24 up to 32 px, 64 up to 64 px, else 100 (paper 1000)"""
     criterion: Literal["min_then_mean", "mean", "middle", "min", "random", "algebraic"] = "min_then_mean"
     """orders far apart at worst, on average (paper), middling, close (its ablation), any, or of the furthest groups"""
+    tie_break: Literal["random", "first"] = "random"
+    """which of orders that are equally far apart is taken: a drawn one, or the first (paper)"""
+    min_hamming: int = 0
+    """places in which any two orders differ at least, against puzzles that look alike; 0: as `criterion` has it"""
     permutation_seed: int = 0
     """of the choice of orders, apart from the run's"""
     identity: bool = False
@@ -56,6 +61,8 @@ class JigsawOptions:
     """side of a tile in pixels; 0: about three quarters of a cell (paper 64 of 85, and 64 of 75)"""
     gap: bool = True
     """whether tiles are smaller than cells, at random places in them; without it edges continue into neighbours"""
+    min_gap: int = 0
+    """smallest gap between neighbouring tiles in pixels (paper: they may touch)"""
     tile_norm: Literal["mean_std", "mean", "none"] = "mean_std"
     """what is taken out of each channel of each tile: brightness and contrast, brightness (first code), nothing"""
     channel_jitter: int = -1
@@ -82,11 +89,13 @@ class JigsawOptions:
             raise UsageError(
                 f"Jigsaw needs a grid of 2 or 3 (not {self.grid}) and puzzles >= 1 (not {self.puzzles})."
             )
+        if min(self.min_hamming, self.min_gap) < 0:
+            raise UsageError("Jigsaw needs min-hamming and min-gap of 0 or more.")
 
 
 _CFN = JigsawOptions(
-    grid=3, permutations=1000, criterion="mean", tile=64, channel_jitter=2, puzzles=1, head="fc", per_tile=512,
-    head_hidden=4096, dropout=0.5,
+    grid=3, permutations=1000, criterion="mean", tie_break="first", tile=64, channel_jitter=2, puzzles=1, head="fc",
+    per_tile=512, head_hidden=4096, dropout=0.5,
 )  # fmt: skip
 _SOLVER = Recipe(
     batch_size=256, optimizer="sgd", lr=0.01, lr_batch=256, momentum=0.9, weight_decay=5e-4, schedule="step",
@@ -134,13 +143,12 @@ class Jigsaw(Method):
     def __init__(self, encoder: Encoder, options: JigsawOptions, data: DataInfo) -> None:
         super().__init__(encoder, options, data)
         self.grid, self.cell, self.tile, self.shift = geometry_of(options, data.size)
-        count = options.permutations or _orders(self.grid, data.size)
-        found = permutation_set(
-            self.grid**2, count, options.criterion, options.identity, options.permutation_seed
+        o, count = options, options.permutations or usual_orders(self.grid, data.size)
+        chosen_by = (o.criterion, o.identity, o.permutation_seed, o.min_hamming, o.tie_break)
+        self.register_buffer(
+            "orders", torch.from_numpy(permutation_set(self.grid**2, count, *chosen_by).copy())
         )
-        self.register_buffer("orders", torch.from_numpy(found.copy()))
         self.chance = 1 / count
-        o = options
         if o.head == "fc":
             self.shrink: nn.Module = _late_fusion.column(encoder, self.tile, o.per_tile, o.dropout)
         else:
@@ -153,13 +161,13 @@ class Jigsaw(Method):
         return geometry_of(options, data.size)[2]
 
     def draw(self, n: int, generator: torch.Generator, progress: float) -> dict[str, Tensor]:
-        count = self.grid**2
-        room = self.cell - self.tile - 2 * self.shift
+        count, least = self.grid**2, self.options.min_gap
+        room = self.cell - self.tile - 2 * self.shift - least
         free = self.data.size - self.grid * self.cell if self.options.random_crop else 0
         spread = (2 * self.shift + 1,)
         drawn = {
             "window": torch.randint(free + 1, (n, 1, 2), generator=generator),
-            "offset": self.shift + torch.randint(room + 1, (n, count, 2), generator=generator),
+            "offset": least // 2 + self.shift + torch.randint(room + 1, (n, count, 2), generator=generator),
             "channels": torch.randint(*spread, (n, count, 3, 2), generator=generator) - self.shift,
             "labels": torch.randint(len(self.orders), (n, self.options.puzzles), generator=generator),
             **colour.draw_grey(n, generator, self.options.grey_p),
@@ -226,30 +234,3 @@ class Jigsaw(Method):
             back = self.orders[named].argsort(1)
             answer, right = shuffled(puzzle, back[:, None])[:, 0], named == views["labels"][:, 0]
         return _jigsaw_picture.draw(puzzle, parts, answer, right)
-
-
-def geometry_of(options: JigsawOptions, size: int) -> tuple[int, int, int, int]:
-    """Tiles a side, sides of cell and tile in pixels, and largest channel shift, for images of `size` px.
-
-    Raises UsageError where tiles are larger than their cells, or too small for any encoder.
-    """
-    grid = options.grid or (2 if size <= 32 else 3)
-    moving = grid == 3 and size <= 128  # so that the window has room at 96 px too (specification 3.9)
-    cell = (size - moving) // grid
-    tile = options.tile or 4 * round(0.76 * cell / 4) if options.gap else cell
-    if tile > cell:
-        raise UsageError(f"Jigsaw tiles of {tile} px do not fit cells of {cell} px: choose a smaller --tile.")
-    if tile < SMALLEST:
-        raise UsageError(
-            f"Jigsaw tiles of {tile} px are too small for an encoder: train at {grid * 10} px or more."
-        )
-    shift = (
-        options.channel_jitter if options.channel_jitter >= 0 else (0 if cell < 12 else 2 if cell > 60 else 1)
-    )
-    return grid, cell, tile, min(shift, (cell - tile) // 2)
-
-
-def _orders(grid: int, size: int) -> int:
-    if grid == 2 or size <= 32:
-        return 24
-    return 64 if size <= 64 else 100
