@@ -381,7 +381,7 @@ def test_of_a_trained_net_whole_and_quarters_are_drawn_against_each_other() -> N
     tiles = torch.rand(2, 4, 3, 8, 8)
     counts = torch.rand(2, 4, 6)
     whole, other = counts.sum(1), torch.rand(2, 6)
-    figure = _counting_picture.draw(torch.rand(2, 3, 8, 8), tiles, (whole, counts, other))
+    figure = _counting_picture.draw(torch.rand(2, 3, 8, 8), tiles, (whole, counts, other), 0.5)
     places = {
         drawn.get_label(): torch.from_numpy(drawn.get_offsets().data) for drawn in figure.axes[-1].collections
     }

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from nolabel.data.batch import ImageBatch
 from nolabel.encoders.base import evaluating
-from nolabel.methods._picture_grid import picture_grid
+from nolabel.methods._picture_grid import heat, picture_grid
 from nolabel.views import plain
 from nolabel.views.lab import lab_to_rgb, rgb_to_lab, rgb_to_yuv, yuv_to_rgb
 
@@ -107,12 +107,13 @@ def joined(rgb: Tensor, colours: Tensor, space: Space) -> Tensor:
 
 
 def panel(method: "Colorization", images: ImageBatch, trained: bool) -> "Figure":
-    """Each image (a row): what the net sees, the colours that a trained one gives, and the truth.
+    """Each image (a row): what the net sees, the colours that a trained one gives, how wrong they are, and the truth.
 
     Of a distribution over classes a colour is made by its mean, which is greyish, by the annealed mean, and by its
-    mode, which is spotty.
+    mode, which is spotty. The errors are of the annealed mean: distances in ab, and their mean beside that of grey.
     """
     rgb = plain.whole(images, method.data.size)
+    error, notes = "", []
     columns = {"what it sees": (method.split(rgb)["grey"] * 0.25 + 0.5).clamp(0, 1)}
     if trained:
         own = method.options.temperature
@@ -120,8 +121,18 @@ def panel(method: "Colorization", images: ImageBatch, trained: bool) -> "Figure"
         with evaluating(method):
             for title, temperature in made.items() if method.bins else {"its colours": None}.items():
                 columns[title] = joined(rgb, method.colours(rgb, temperature), method.space)
+        own_colours = joined(rgb, method.colours(rgb), method.space)
+        wrong = (rgb_to_lab(own_colours) - rgb_to_lab(rgb))[:, 1:].norm(dim=1)
+        chroma = rgb_to_lab(rgb)[:, 1:].norm(dim=1)
+        error = f"error{f' at T = {own:g}' * method.bins}\n(bright: {wrong.amax():.0f} in ab)"
+        columns[error] = heat(wrong)
+        notes = [
+            f"off by {mean:.0f},\na grey picture by {grey:.0f}"
+            for mean, grey in zip(wrong.mean((1, 2)).tolist(), chroma.mean((1, 2)).tolist(), strict=True)
+        ]
     truth = "the truth" if _is_coloured(rgb).any() else "as it came (black and white)"
-    return picture_grid(columns | {truth: rgb}, "Colorization: which colours did the image have?", 2.0)
+    columns[truth] = rgb
+    return picture_grid(columns, "Colorization: which colours did the image have?", 2.0, notes, error)
 
 
 def _is_coloured(rgb: Tensor) -> Tensor:

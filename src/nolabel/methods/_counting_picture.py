@@ -23,10 +23,13 @@ LEGEND = (
 )
 
 
-def draw(whole: Tensor, tiles: Tensor, counts: tuple[Tensor, Tensor, Tensor] | None) -> "Figure":
+def draw(
+    whole: Tensor, tiles: Tensor, counts: tuple[Tensor, Tensor, Tensor] | None, grey_p: float
+) -> "Figure":
     """One row an image: `whole` (B, 3, h, h), its quarters `tiles` (B, 4, 3, h, h), and bars of `counts`.
 
-    `counts`: of the whole (B, k), of the quarters (B, 4, k), of the other image (B, k); None: no bars.
+    `counts`: of the whole (B, k), of the quarters (B, 4, k), of the other image (B, k); None: no bars. `grey_p`: the
+    share of the images that lose their colour, which is told.
     """
     from matplotlib.figure import Figure
 
@@ -48,11 +51,17 @@ def draw(whole: Tensor, tiles: Tensor, counts: tuple[Tensor, Tensor, Tensor] | N
             inset.set(xticks=[], yticks=[])
             for edge in inset.spines.values():
                 edge.set(color=colour, linewidth=2.5)
+    told = (
+        [f"{grey_p:.0%} of the images lose their colour in training,\nso that no count rests on it."]
+        if grey_p
+        else []
+    )
     if counts is not None:
         of_each = tuple(values.cpu() for values in counts)
         _bars(axes[:, 2:], *of_each)
         _scatter(figure.add_subplot(grid[rows, :]), *of_each)
-        figure.supxlabel(LEGEND, fontsize=12)
+        told.append(LEGEND)
+    figure.supxlabel("\n".join(told), fontsize=12)
     titled(figure, "Counting: do the quarters add up to the whole?")
     return figure
 
@@ -73,7 +82,7 @@ def _bars(axes: Any, whole: Tensor, tiles: Tensor, other: Tensor) -> None:
             axis.set(xticks=[], ylim=(0, top))
     axes[0, 0].set_ylabel("count", fontsize=12)
     for axis in axes[-1]:
-        axis.set_xlabel(f"the {len(units)} units that count most", fontsize=11)
+        axis.set_xlabel(f"the {len(units)} units\nthat count most", fontsize=11)
 
 
 def _scatter(axis: Any, whole: Tensor, tiles: Tensor, other: Tensor) -> None:

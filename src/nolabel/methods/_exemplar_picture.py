@@ -66,6 +66,7 @@ def draw(seeds: Tensor, copies: Tensor, right: Tensor | None) -> "Figure":
     if right is not None:
         for axis, good in zip(axes[:, 1:].flat, right.flatten().tolist(), strict=True):
             axis.set_xlabel("✓" if good else "✗", fontsize=12, color="darkgreen" if good else "darkred")
+        figure.supxlabel("✓ the network names this seed for the copy, ✗ another one", fontsize=12)
     axes[0, 0].set_title("seed", fontsize=12)
     axes[0, 1].set_title("its copies", fontsize=12, loc="left")
     titled(figure, "Exemplar: from which seed was the copy made?")

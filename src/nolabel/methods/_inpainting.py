@@ -3,6 +3,7 @@
 import torch
 from torch import Tensor
 
+from nolabel.methods._picture_grid import heat
 from nolabel.views import masks
 
 FAMILIES: dict[masks.Kind, str] = {
@@ -26,6 +27,26 @@ def families(
         hidden = masks.hidden(kind, drawn, count, size, fraction, side)[:, None].to(images.device)
         found[f"{name} ({hidden.float().mean():.0%})"] = torch.where(hidden, mean, images)
     return found
+
+
+def errors_shown(
+    painted: Tensor, truth: Tensor, hidden: Tensor, given: Tensor
+) -> tuple[str, Tensor, list[str]]:
+    """What was painted wrong: title, heat maps (B, 3, s, s), white where nothing was hidden, and a note for each image.
+
+    All images (B, 3, s, s) in [0, 1], and `hidden` bool (B, 1, s, s), not all False in any; the note sets the mean
+    error of the hidden pixels beside that of what the network was given.
+    """
+    wrong = ((painted - truth).abs() * hidden).mean(1)
+    shown = torch.where(hidden, heat(wrong), 1.0)
+    means = [
+        ((image - truth).abs() * hidden).sum((1, 2, 3)) / (3 * hidden.sum((1, 2, 3)))
+        for image in (painted, given)
+    ]
+    notes = [
+        f"off by {own:.0%},\nthe grey hole by {grey:.0%}" for own, grey in torch.stack(means, 1).tolist()
+    ]
+    return f"error\n(bright: {wrong.amax():.0%})", shown, notes
 
 
 def weighted_mean(values: Tensor, weights: Tensor) -> Tensor:

@@ -156,5 +156,7 @@ def draw_places(whole: Tensor, grid: Tensor, side: int, places: Tensor, named: T
         axes[1, b].set_xlabel(told, fontsize=12, color=colour)
         for axis in axes[:, b]:
             axis.set(xticks=[], yticks=[])
+    wrong = "" if named is None else ", red: where the network says, if wrong"
+    figure.supxlabel(f"White: the first patch, green: the second{wrong}", fontsize=12)
     titled(figure, "Context prediction: where does the second patch lie?")
     return figure

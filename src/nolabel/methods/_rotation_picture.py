@@ -40,7 +40,7 @@ def draw(turned: Tensor, turns: tuple[int, ...], shares: Tensor | None, looked_a
         for i, axis in enumerate(axes[:images].flat):
             share, answer = float(best.flatten()[i]), int(named.flatten()[i])
             right = answer == i % count
-            text = f"{'✓' if right else '✗'} {45 * turns[answer]}° ({share:.0%})"
+            text = f"{'✓' if right else '✗'} says {45 * turns[answer]}°,\n{share:.0%} sure"
             axis.set_xlabel(text, fontsize=12, color="darkgreen" if right else "darkred")
     for axis in axes.flat:
         axis.set(xticks=[], yticks=[])

@@ -25,7 +25,7 @@ from nolabel.data.batch import ImageBatch
 from nolabel.encoders.base import Encoder, evaluating
 from nolabel.encoders.context_encoder_nets import Painter, discriminator
 from nolabel.errors import UsageError
-from nolabel.methods._inpainting import families, measures, weighted_mean
+from nolabel.methods._inpainting import errors_shown, families, measures, weighted_mean
 from nolabel.methods._picture_grid import picture_grid
 from nolabel.methods.base import DataInfo, Method, Recipe, unmoved
 from nolabel.views import geometry, masks
@@ -246,15 +246,15 @@ class ContextEncoder(Method):
     def panel(self, images: ImageBatch, generator: torch.Generator, trained: bool = False) -> "Figure":
         """Each image with its hole and whole; also what a trained net paints, alone and in the hole, or other masks."""
         views = self.views(images, self.draw(images.size, generator, 0.999))
-        truth, mask = views["images"], views["mask"][:, None]
+        truth, mask, error, notes = views["images"], views["mask"][:, None], "", []
         columns = {"given": torch.where(mask, self.encoder.mean, truth)}
         if trained:
-            _, _, centre, spread = self.task(views)
-            alone = torch.ones_like(truth)
+            (_, _, centre, spread), alone = self.task(views), torch.ones_like(truth)
             with evaluating(self):
                 alone[..., self.window, self.window] = (self.paint(views) * spread + centre).clamp(0, 1)
-            pasted = torch.where(mask, alone, truth)
-            columns |= {"painted": alone, "pasted": pasted, "difference": (pasted - truth).abs()}
+            error, shown, notes = errors_shown(alone, truth, mask, columns["given"])
+            columns |= {"painted": alone, "pasted": torch.where(mask, alone, truth), error: shown}
         else:
             columns |= families(truth, self.encoder.mean, self.options.mask_fraction, self.blank, generator)
-        return picture_grid(columns | {"truth": truth}, "Context encoder: what was in the hole?", 1.7)
+        title = "Context encoder: what was in the hole?"
+        return picture_grid(columns | {"truth": truth}, title, 1.7, notes, error)

@@ -113,7 +113,8 @@ class Counting(Method):
     explained = (
         "Count the things in a picture, then in its four quarters: the sums must agree. Nobody says which things; the "
         "network has to find some that can be counted, and they must differ from picture to picture. It sees the "
-        "whole picture at half its size, so it must recognise a thing at two scales."
+        "whole picture at half its size, so it must recognise a thing at two scales. Two pictures in three are shown "
+        "to it in grey, so that it cannot count colours alone."
     )
     when = (
         "When images show several things of a kind, at 64 px or more: a quarter of 32 px shows little. As a second "
@@ -235,4 +236,5 @@ class Counting(Method):
             with evaluating(self):
                 whole, tiles = self.counts(views["whole"], views["tiles"])
             counts = whole, tiles, whole[views["partner"]]
-        return _counting_picture.draw(views["whole"], views["tiles"].unflatten(0, (-1, 4)), counts)
+        tiles = views["tiles"].unflatten(0, (-1, 4))
+        return _counting_picture.draw(views["whole"], tiles, counts, self.options.grey_p)
