@@ -207,8 +207,9 @@ def test_several_labels_become_tags() -> None:
     target = target_of(store)
     assert target.metric == "map11"
     assert target.store.class_names == ("bird", "cat", "dog")
+    assert target.store.fingerprint == store.fingerprint
     assert target.tags is not None
-    assert target.tags.tolist() == [[0, 1, 1], [0, 1, 0], [1, 0, 1], [0, 1, 1], [1, 0, 1]]
+    assert target.tags.tolist() == [[0, 1, 1], [0, 1, 0], [1, 0, 1], [0, 1, 1], [-1, -1, -1], [1, 0, 1]]
 
 
 def test_bad_input_is_one_line(say: Say, encoder: Path, tmp_path: Path) -> None:

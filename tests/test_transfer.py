@@ -8,6 +8,7 @@ from torch import Tensor
 from nolabel.data.store import ImageStore
 from nolabel.errors import DataError
 from nolabel.evaluation import transfer
+from nolabel.evaluation._split import Division
 from nolabel.evaluation.base import Features, Result
 from nolabel.evaluation.statistics import mcnemar_of
 from nolabel.evaluation.transfer import Target, Transferred, of_features
@@ -92,18 +93,41 @@ def test_tags_are_found_and_poisoned_test_images_choose_nothing() -> None:
         of_features(subject(x), target("map11"), 0)
 
 
-def test_a_tag_that_no_test_image_shows_is_counted_and_named() -> None:
+@pytest.mark.parametrize("rows", [slice(200), slice(200, 300)])
+@pytest.mark.parametrize("mark", [0, 1])
+def test_a_tag_that_all_or_none_of_a_part_show_is_left_out_and_named(rows: slice, mark: int) -> None:
     x, labels = normal(300, 6), torch.full((300,), -1)
     tags = (x[:, :3] > 0.3).to(torch.int8)
-    tags[200:, 1] = 0
     names = ("a", "b", "c")
-    subject = Features.of("toy", {"pooled": x}, labels, torch.arange(200), torch.arange(200, 300), names)
-    row = of_features(subject, target("map11", tags), 0).result
-    assert (row.setting["tags"], row.setting["tags_that_no_test_image_shows"]) == (2, ["b"])
-    assert 0.9 < row.low <= row.value <= 1
-    tags[200:] = 0
-    with pytest.raises(DataError, match="No test image shows any of the tags"):
-        of_features(subject, target("map11", tags), 0)
+
+    def subject(c: list[int]) -> Features:
+        chosen = [names[i] for i in c]
+        return Features.of("toy", {"pooled": x}, labels, torch.arange(200), torch.arange(200, 300), chosen)
+
+    without = of_features(subject([0, 2]), target("map11", tags[:, [0, 2]]), 0).result
+    tags[rows, 1] = mark
+    row = of_features(subject([0, 1, 2]), target("map11", tags), 0).result
+    assert (row.setting["tags"], row.setting["tags_left_out"]) == (2, ["b"])
+    assert (row.low, row.value, row.high) == (without.low, without.value, without.high)
+
+
+def test_labels_of_several_that_allow_no_measure_are_refused() -> None:
+    images = [smooth_images(12, (12, 12)).image(b) for b in range(12)]
+    splits = (torch.arange(12) >= 8).long()
+
+    def divided(tags: Tensor, labels: list[int] | None = None, cut: Tensor | None = splits) -> Division:
+        return transfer.divided(
+            Target("set", ImageStore.of(images, labels or [0] * 12, cut), "map11", tags), 0
+        )
+
+    some = torch.tensor([[1, 0], [0, 1]] * 6, dtype=torch.int8)
+    with pytest.raises(DataError, match="No label of memory can be measured"):
+        divided(torch.ones(12, 2, dtype=torch.int8))
+    with pytest.raises(DataError, match="No test image of memory has a label"):
+        divided(some, [0] * 8 + [-1] * 4)
+    found = divided(some, [0] * 6 + [-1] + [0] * 5)
+    assert (len(found.train), len(found.test)) == (7, 4)
+    assert found.text.endswith("; 1 image without a label left out")
 
 
 def test_a_mean_over_classes_needs_test_images_of_each() -> None:

@@ -113,7 +113,7 @@ def _show(folder: Path) -> None:
         _screen.table(headings, [_cells(line) for line in found], right=right)
         for sentence in table.summary(found):
             _screen.line(sentence)
-    for sentence in (*table.unfinished(folder), *table.leaks(folder)):
+    for sentence in (*table.left_out(folder), *table.unfinished(folder), *table.leaks(folder)):
         _screen.line(sentence)
 
 

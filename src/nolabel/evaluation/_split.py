@@ -38,7 +38,8 @@ def divide(store: ImageStore, seed: int) -> Division:
     missing = int((~labelled).sum())
     if missing == len(store):
         raise DataError(
-            f"{store.source} has no labels: give them with --labels, or put each class into its own folder."
+            f"{store.source} has no labels: put each class into its own folder, or give a CSV with the header "
+            f"path,label."
         )
     several = next((name for name in store.class_names if SEVERAL in name), None)
     if several is not None:
@@ -61,7 +62,12 @@ def divide(store: ImageStore, seed: int) -> Division:
         text = _held_out_in_words(seed)
     train, test = (labelled & ~held).nonzero()[:, 0], (labelled & held).nonzero()[:, 0]
     _check(store, train, test)
-    return Division(train, test, text + (f"; {missing:,} images without a label left out" if missing else ""))
+    return Division(train, test, text + without_label(missing))
+
+
+def without_label(missing: int) -> str:
+    """What is said behind a division of images that have no label; nothing where there are none."""
+    return f"; {missing:,} image{'s' * (missing > 1)} without a label left out" if missing else ""
 
 
 def hold_out(store: ImageStore, seed: int) -> ImageStore:
@@ -116,15 +122,17 @@ def _held_out_in_words(seed: int) -> str:
     return f"a stratified {TEST_SHARE:.0%} held out for the test with seed {seed}"
 
 
-def check_labels(data: str, size: int, labels: Path | None, seed: int) -> None:
-    """Raise what `ImageStore.open` and `divide` raise, before hours are spent on images that cannot be measured on."""
-    divide(ImageStore.open(data, size=size, labels=labels), seed)
+def check_both(store: ImageStore, train: Tensor, test: Tensor) -> None:
+    """Raise DataError where there are no training or no test images."""
+    for name, part in (("training", train), ("test", test)):
+        if not len(part):
+            raise DataError(
+                f"No {name} image of {store.source} has a label: give labelled images for training and for test."
+            )
 
 
 def _check(store: ImageStore, train: Tensor, test: Tensor) -> None:
-    for name, part in (("training", train), ("test", test)):
-        if not len(part):
-            raise DataError(f"No {name} image of {store.source} has a label: give labels for both splits.")
+    check_both(store, train, test)
     seen = store.labels[train].unique()
     if len(seen) < 2:
         raise DataError(

@@ -133,13 +133,13 @@ def target_of(store: ImageStore) -> Target:
                 f"CSV with lines such as images/1.jpg,cat{SEVERAL}dog."
             )
         return Target(store.source, store, metric)
-    store = store.subset((store.labels >= 0).nonzero()[:, 0])
     shown = [frozenset(filter(None, map(str.strip, name.split(SEVERAL)))) for name in store.class_names]
     names = tuple(sorted({label.removeprefix(IGNORED) for of_class in shown for label in of_class}))
     marks = [
         [1 if name in of_class else -(IGNORED + name in of_class) for name in names] for of_class in shown
     ]
-    tags = torch.tensor(marks, dtype=torch.int8)
+    without = [-1] * len(names)
+    tags = torch.tensor([*marks, without], dtype=torch.int8)  # the last is that of label -1
     return Target(store.source, replace(store, class_names=names), "map11", tags[store.labels])
 
 

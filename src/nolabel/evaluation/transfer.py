@@ -20,7 +20,14 @@ from torch import Tensor
 from nolabel.data.store import ImageStore
 from nolabel.errors import DataError
 from nolabel.evaluation._logistic import Problem, minimise, standardise, sweep
-from nolabel.evaluation._split import Division, any_fifth, any_fifth_in_words, divide
+from nolabel.evaluation._split import (
+    Division,
+    any_fifth,
+    any_fifth_in_words,
+    check_both,
+    divide,
+    without_label,
+)
 from nolabel.evaluation.base import Features, Result
 from nolabel.evaluation.linear import (
     ROUGH,
@@ -169,13 +176,15 @@ def compare(first: Sequence[Transferred], second: Sequence[Transferred], seed: i
 
 def _tagged(subject: Features, data: str, tags: Tensor, seed: int) -> Transferred:
     """11-point mAP of one binary classifier a class; stage and λ chosen by it on a fifth of the training images."""
+    measured = measurable(tags, subject.train, subject.test)
+    left_out = [subject.class_names[c] for c in (~measured).nonzero()[:, 0]]
+    tags = tags[:, measured]
     best, l2 = _choose_tagged(subject, tags, generator(seed, "evaluate", PROTOCOL, "choice"))
     images = len(subject.train)
     x = subject.stage(best.stage, torch.cat([subject.train, subject.test]))
     standardise(x, images)
     fit, _ = minimise(Problem(x[:images], tags[subject.train].to(x.device), tags.shape[1]), l2)
     scores, wanted = fit.logits(x[images:]).cpu().numpy(), tags[subject.test].numpy()
-    absent = [subject.class_names[c] for c in (~(wanted == 1).any(0)).nonzero()[0]]
     interval = bootstrap_mean_precision(scores, wanted, derive(seed, "evaluate", PROTOCOL, "bootstrap"))
     result = Result(
         subject.name,
@@ -187,10 +196,16 @@ def _tagged(subject: Features, data: str, tags: Tensor, seed: int) -> Transferre
         chosen={"stage": best.stage, "l2": l2, "validation": best.accuracy, "l2_curve": best.curve},
         setting=subject.setting
         | {"data": data, "train_images": images, "iterations": fit.iterations, "converged": fit.converged}
-        | {"tags": wanted.shape[1] - len(absent), "tags_that_no_test_image_shows": absent},
+        | {"tags": wanted.shape[1], "tags_left_out": left_out},
     )
     right = np.ma.masked_array((scores > 0) == (wanted == 1), wanted < 0).mean(1).filled(1.0)
     return Transferred(data, result, right, None)
+
+
+def measurable(tags: Tensor, train: Tensor, test: Tensor) -> Tensor:
+    """Bool (C,): the tags that some images show and others do not, in training and test alike."""
+    shown = [(tags[rows] == mark).any(0) for rows in (train, test) for mark in (0, 1)]
+    return torch.stack(shown).all(0)
 
 
 def _choose_tagged(subject: Features, tags: Tensor, random: torch.Generator) -> tuple[Choice, float]:
@@ -218,10 +233,10 @@ def _mean_precision(scores: np.ndarray, tags: np.ndarray) -> float:
 
 
 def divided(target: Target, seed: int) -> Division:
-    """Training and test images of `target`: as `divide`; of a tagged set every image counts, whatever its tags.
+    """Training and test images of `target`: as `divide`; of a tagged set a random fifth, whatever the tags.
 
     Raises:
-        DataError: as `divide`, or the metric is a mean over classes and one has no test image.
+        DataError: as `divide`, the metric is a mean over classes and one has no test image, or no tag is `measurable`.
     """
     store = target.store
     if target.tags is None:
@@ -229,11 +244,20 @@ def divided(target: Target, seed: int) -> Division:
         if target.metric == "balanced":
             _check_every_class(store, division)
         return division
+    labelled = (store.labels >= 0).nonzero()[:, 0]
     if "test" in store.split_names:
         held, text = store.splits == store.split_names.index("test"), "train and test as the data have them"
+        held = held[labelled]
     else:
-        held, text = any_fifth(len(store), seed), any_fifth_in_words(seed)
-    return Division((~held).nonzero()[:, 0], held.nonzero()[:, 0], text)
+        held, text = any_fifth(len(labelled), seed), any_fifth_in_words(seed)
+    train, test = labelled[~held], labelled[held]
+    check_both(store, train, test)
+    if not measurable(target.tags, train, test).any():
+        raise DataError(
+            f"No label of {store.source} can be measured: give training and test images that show one, and others of "
+            f"both that do not."
+        )
+    return Division(train, test, text + without_label(len(store) - len(labelled)))
 
 
 def _check_every_class(store: ImageStore, division: Division) -> None:

@@ -235,6 +235,17 @@ def leaks(folder: Path) -> list[str]:
     return told
 
 
+def left_out(folder: Path) -> list[str]:
+    """What is said of labels of several an image that do not count in a set's mean."""
+    rows = [row for row in _current(read_table(folder / TRANSFER)) if row.setting.get("tags_left_out")]
+    of_sets = {set_name(row.data): row.setting["tags_left_out"] for row in rows}
+    return [
+        f"{name}: left out of the mean {'are' if len(tags) > 1 else 'is'} {listed(tags)}, which all or none of its "
+        f"training or test images show."
+        for name, tags in of_sets.items()
+    ]
+
+
 def unfinished(folder: Path) -> list[str]:
     """What is said of fits that did not converge."""
     rows = _current(read_table(folder / TRANSFER))
@@ -287,7 +298,7 @@ def transfer(record: Record, key: str = "transfer") -> Markup:
         for row in rows:
             row["cells"] = [row["cells"][c] for c in used]
         body += part("accuracies", _caption(of_protocol), [columns[c] for c in used], rows, "Data set")
-    for sentence in (*unfinished(record.folder), *leaks(record.folder)):
+    for sentence in (*left_out(record.folder), *unfinished(record.folder), *leaks(record.folder)):
         body += part("sentence", sentence)
     return part("section", key, "Transfer to other data sets", body) if body else Markup()
 
