@@ -7,13 +7,15 @@ import pytest
 import torch
 
 from nolabel.data import cache as cache_files
+from nolabel.encoders._whitening import freeze_stem
 from nolabel.encoders.base import Encoder, build
-from nolabel.evaluation import _kept, baselines, label_efficiency, run
+from nolabel.evaluation import _kept, baselines, label_efficiency, run, supervised
 from nolabel.evaluation._split import divide
 from nolabel.evaluation.base import Result
 from nolabel.evaluation.knn import KNN, KNNOptions
 from nolabel.evaluation.label_efficiency import LabelEfficiency, LabelEfficiencyOptions
 from nolabel.evaluation.linear import Linear, LinearOptions
+from nolabel.evaluation.supervised import Supervised, SupervisedOptions
 from test_features import store_of
 
 
@@ -53,6 +55,31 @@ def test_the_next_encoder_takes_them_from_the_cache(monkeypatch: pytest.MonkeyPa
     (difference,) = (r for r in other if r.setting.get("against") == "pixels")
     (mine,) = (r for r in other if (r.subject, r.metric) == ("b", "top1"))
     assert difference.value == pytest.approx(mine.value - own["pixels", "top1"])
+
+
+def test_training_from_scratch_is_done_once_for_nets_that_start_alike(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store, trained = store_of(60), []
+    train = supervised.heads.train_classifier
+    monkeypatch.setattr(
+        supervised.heads, "train_classifier", lambda *asked: trained.append(1) or train(*asked)
+    )
+    quick = Supervised(SupervisedOptions(steps=2, choice_steps=1, batch_size=8))
+
+    def measured(net: Encoder, name: str) -> list[Result]:
+        trained.clear()
+        found = run.evaluate_encoder(net, store, protocols=(quick,), baselines=(), name=name)
+        return [row for row in found if row.protocol == "supervised"]
+
+    first = measured(encoder(0), "a")
+    assert trained
+    assert rows(measured(encoder(1), "b")) == rows(first)
+    assert not trained
+    other = encoder(1)
+    freeze_stem(other)
+    measured(other, "c")
+    assert trained
 
 
 def test_what_a_number_depends_on_is_in_its_name() -> None:

@@ -12,7 +12,8 @@ from nolabel.data.store import ImageStore
 from nolabel.encoders.base import check_name
 from nolabel.errors import UsageError
 from nolabel.evaluation import baselines as known
-from nolabel.evaluation._features import VALUES
+from nolabel.evaluation._features import VALUES, check_values
+from nolabel.evaluation._kept import OF_ITS_ARCHITECTURE
 from nolabel.evaluation._split import hold_out
 from nolabel.evaluation.base import Protocol
 from nolabel.evaluation.compare import liken, measure, pair_up
@@ -92,7 +93,7 @@ def compare(
         raise UsageError("No method can train this encoder at this size: choose another --size or --encoder.")
     for place in runs:
         # Random weights start as each method does; what does not hang on the encoder is measured once.
-        own = tuple(one for one in baselines if one in known.OF_ITS_ARCHITECTURE or place is runs[0])
+        own = tuple(one for one in baselines if one in OF_ITS_ARCHITECTURE or place is runs[0])
         with counting(f"Measuring {place.name}") as bar:
             _measured(place, shown, bar, protocols=protocols, baselines=own, values=values, seed=seed)
     pair_up(runs, shown, seed)

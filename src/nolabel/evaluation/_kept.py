@@ -26,10 +26,11 @@ from nolabel.data.store import ImageStore
 from nolabel.encoders.base import Encoder
 from nolabel.errors import RunError
 from nolabel.evaluation._split import Division
-from nolabel.evaluation.base import Protocol, Result, result_of, row_of
-from nolabel.evaluation.baselines import OF_ITS_ARCHITECTURE
+from nolabel.evaluation.base import Features, Protocol, Result, result_of, row_of
 from nolabel.runs import write_atomically
 
+OF_ITS_ARCHITECTURE = ("random", "supervised")
+"""baselines that differ from encoder to encoder; the others depend on the images alone"""
 FROM_CACHE = "from_cache"
 """key of `Result.setting` of what was not measured anew"""
 CIRCUMSTANCES = "circumstances"
@@ -79,6 +80,14 @@ class Circumstances:
         if not type(measure).__module__.startswith("nolabel.evaluation."):
             return None
         return cache_files.folder() / cache_files.BASELINES / f"{self.key(baseline, measure)}.npz"
+
+
+def behind(subject: Features, seed: int) -> Circumstances:
+    """The circumstances of features that have a network."""
+    network = subject.network
+    assert network is not None
+    division = Division(subject.train, subject.test, subject.setting["split"])
+    return Circumstances(network.encoder, network.store, division, network.size, network.values, seed)
 
 
 @cache

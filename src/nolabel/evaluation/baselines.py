@@ -27,8 +27,6 @@ NAMES = ("random", "pixels", "whitened", "histogram", "patches", "supervised")
 HELP = f"of {', '.join(NAMES)}, or timm:NAME for its trained weights; separated by commas"
 DEFAULT = ("random", "pixels", "histogram")
 """`patches` and `supervised` take minutes, `whitened` a quarter of one, so they are asked for"""
-OF_ITS_ARCHITECTURE = ("random", "supervised")
-"""differ from encoder to encoder; the others depend on the images alone"""
 PRETRAINED = "pretrained:"
 """begins the subject of its results"""
 TIMM = "timm:"

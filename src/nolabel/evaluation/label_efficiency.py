@@ -94,11 +94,7 @@ class LabelEfficiency(Protocol):
             DataError: more labels a class than a class has images, or features that are not finite.
             RunError: the training diverged.
         """
-        network, sizes = heads.network_of(subject), self.sizes(subject)
-        division = Division(subject.train, subject.test, subject.setting["split"])
-        now = _kept.Circumstances(
-            network.encoder, network.store, division, network.size, network.values, seed
-        )
+        sizes, now = self.sizes(subject), _kept.behind(subject, seed)
 
         def beside(baseline: str, measured: Callable[[], Curve]) -> Curve:
             points = _kept.kept(now.path(baseline, self), lambda: list(measured().values()))

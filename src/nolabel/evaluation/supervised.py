@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal
 
 from nolabel.encoders.base import Encoder
 from nolabel.evaluation import _head_training as heads
+from nolabel.evaluation import _kept
 from nolabel.evaluation._accuracy import Metric
 from nolabel.evaluation._head_training import Choice, Classifier, Plan, Setting
 from nolabel.evaluation._ranges import COUNT, hold
@@ -60,9 +61,16 @@ class Supervised(Protocol):
     def run(self, subject: Features, seed: int) -> list[Result]:
         """Top-1, balanced accuracy (and top-5 where classes are many); subject `supervised:<architecture>`.
 
+        They do not depend on the weights of `subject`, so the cache keeps them for other encoders.
+
         Raises:
             RunError: the training diverged.
         """
+        path = _kept.behind(subject, seed).path("supervised", self)
+        (rows,) = _kept.kept(path, lambda: [self._measured(subject, seed)])
+        return rows
+
+    def _measured(self, subject: Features, seed: int) -> list[Result]:
         model, choice, told, subject = self._fit(subject, seed)
         setting = {"train_images": len(subject.train), **told}
         scores = heads.predict(model, subject, subject.test)
