@@ -178,6 +178,16 @@ def test_a_comparison_with_other_labels_does_not_go_on(say: Say, small_images: P
         "compare",
         small_images,
         "--minutes",
+@pytest.mark.parametrize("name", ["evaluate", "transfer", "embed"])
+def test_an_encoder_file_for_grey_images(say: Say, small_images: Path, tmp_path: Path, name: str) -> None:
+    grey = build("resnet10", 32)
+    grey.conv1 = torch.nn.Conv2d(1, 64, 3, bias=False)
+    save_encoder(tmp_path, grey, {})
+    code, _, err = say(name, tmp_path, small_images)
+    assert code == 2
+    one_line(err, "takes images of 1 channel and resnet10 is built for 3")
+
+
         1,
         "--methods",
         "rotation",

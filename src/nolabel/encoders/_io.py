@@ -87,16 +87,17 @@ def load_encoder(path: str | Path) -> Encoder:
     It is in evaluation mode, on the CPU, and takes RGB in [0, 1], (B, 3, H, W), and gives (B, dim).
 
     Raises:
-        UsageError: there is no encoder at `path`, or a package that it needs is missing.
+        UsageError: there is no encoder at `path`, it takes other channels, or a package that it needs is missing.
         FileFormatError: the file is damaged, not nolabel's, or of an unknown format version.
     """
     file = weights_file(Path(path))
     description, state = _read(file)
     if description is None:
         raise FileFormatError(
-            f"{file} holds weights but was not written by nolabel: give it to --init to start a run from it."
+            f"{file} holds weights but was not written by nolabel: start a run from it with nolabel pretrain --init."
         )
     encoder = build(description["name"], description["size"])
+    _check_channels(file, encoder, state)
     try:
         encoder.load_state_dict(state)
     except RuntimeError as error:
@@ -109,7 +110,21 @@ def load_encoder(path: str | Path) -> Encoder:
     return encoder.eval()
 
 
-def initialise(encoder: Encoder, source: str | Path) -> None:
+def _check_channels(file: Path, encoder: Encoder, state: dict[str, Tensor]) -> None:
+    """Raise UsageError where the first convolution in `file` takes other channels than that of `encoder`."""
+    key = next(name for name, value in encoder.named_parameters() if value is encoder.stem.weight)
+    wanted = encoder.stem.weight.shape[1]
+    given = state[key].shape[1] if key in state and state[key].ndim == 4 else wanted
+    if given != wanted:
+        raise UsageError(
+            f"The encoder of {file} takes images of {given} channel{'s' * (given > 1)} and {encoder.name} is built for "
+            f"{wanted}: give an encoder whose first convolution takes {wanted} channels."
+        )
+
+
+def initialise(
+    encoder: Encoder, source: str | Path, otherwise: str = "give --init a safetensors file"
+) -> None:
     """Load weights into `encoder`, in place: what `--init` does.
 
     Args:
@@ -118,6 +133,7 @@ def initialise(encoder: Encoder, source: str | Path) -> None:
             stays frozen); a safetensors file with the keys of torchvision's or timm's model of the same name
             (a head in it is ignored, the normalisation stays as built); or the word `timm`: timm's own
             weights for the model of that name, with its normalisation, downloaded or from the cache.
+        otherwise: what a person can do where timm's weights cannot be had.
 
     Raises:
         UsageError: no such source, weights that do not fit (the first differing key is named), no download.
@@ -127,7 +143,7 @@ def initialise(encoder: Encoder, source: str | Path) -> None:
     if str(source) == "timm":
         from nolabel.encoders.timm_encoder import pretrained
 
-        state, *normalisation = pretrained(encoder.name)
+        state, *normalisation = pretrained(encoder.name, otherwise)
     else:
         source = weights_file(Path(source))
         description, state = _read(source)

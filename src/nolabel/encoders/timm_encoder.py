@@ -75,11 +75,11 @@ class TimmEncoder(Encoder):
         self.train()
 
 
-def pretrained(name: str) -> tuple[dict[str, Tensor], Sequence[float], Sequence[float]]:
+def pretrained(name: str, otherwise: str) -> tuple[dict[str, Tensor], Sequence[float], Sequence[float]]:
     """State dict, mean and standard deviation of timm's trained model for the encoder `name`.
 
     Read from the cache of the hub that timm uses, else downloaded; only safetensors, where timm itself would
-    fall back on a pickle.
+    fall back on a pickle. `otherwise` is what a person can do where they cannot be had.
 
     Raises:
         UsageError: timm is missing, or has no such model or no weights for it, or the hub cannot be reached.
@@ -88,13 +88,13 @@ def pretrained(name: str) -> tuple[dict[str, Tensor], Sequence[float], Sequence[
     timm = require_timm(model)
     source = timm.get_pretrained_cfg(model)
     if source is None or not source.hf_hub_id:
-        raise UsageError(f"timm has no weights for {model}: train from random weights or give --init a file.")
+        raise UsageError(f"timm has no weights for {model}: {otherwise}.")
     try:
         file = _download(source.hf_hub_id)
     except Exception as error:  # the hub's client raises errors of several libraries
         raise UsageError(
             f"timm's weights of {model} cannot be downloaded ({_first_line(error)}): "
-            f"connect to the network or give --init a safetensors file."
+            f"connect to the network or {otherwise}."
         ) from None
     net = timm.create_model(model, pretrained=True, pretrained_cfg_overlay={"file": file})
     return net.state_dict(), source.mean, source.std

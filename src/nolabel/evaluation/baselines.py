@@ -60,7 +60,7 @@ def least_side(names: Sequence[str]) -> int:
 def pretrained(name: str, size: int) -> Encoder:
     """timm's encoder `name` (`timm:resnet18`) with its trained weights, from the cache or downloaded."""
     encoder = build(name, size)
-    initialise(encoder, "timm")
+    initialise(encoder, "timm", otherwise=f"leave the baseline {name} out")
     return encoder
 
 
