@@ -131,6 +131,28 @@ def test_labels_that_allow_no_measure_are_told_before_anything_is_trained(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["--protocols", "few_labels", "--set", "few_labels.per_class=11"], "class class0 has 10 training"),
+        (["--protocols", "svm", "--set", "svm.per_class=11"], "class class0 has 10 training"),
+        (["--protocols", "svm", "--set", "svm.folds=true"], "brings no folds"),
+        (["--protocols", "label_efficiency", "--set", "label_efficiency.per_class=11"], "11 labels a class"),
+        (["--protocols", "discovery"], "at least 25 test images"),
+        (["--protocols", "knn", "--set", "knn.stage=stage9"], "stage9"),
+        (["--values", "0"], "At most 0 values"),
+    ],
+)
+def test_what_a_protocol_cannot_be_given_is_told_before_a_comparison_trains(
+    say: Say, small_images: Path, tmp_path: Path, words: list[str], part: str
+) -> None:
+    out = tmp_path / "out"
+    code, _, err = say("compare", small_images, "--minutes", "0.001", "--out", out, *words)
+    assert code == 2
+    one_line(err, part)
+    assert not out.exists()
+
+
 @pytest.mark.parametrize("words", [["report", "{file}"], ["gallery", "{images}", "--runs", "{file}"]])
 def test_a_file_is_no_run(say: Say, small_images: Path, encoder: Path, words: list[str]) -> None:
     file = encoder / "encoder.safetensors"
@@ -151,9 +173,19 @@ def test_vectors_that_are_not_finite_are_not_written(say: Say, small_images: Pat
         ["search", tmp_path, small_images, query, "--out", tmp_path / "m.png"],
     ):
         code, _, err = say(*words)
-        assert code == 2
+        assert code == 1
         one_line(err, "not finite")
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("name", ["evaluate", "transfer", "embed"])
+def test_an_encoder_file_for_grey_images(say: Say, small_images: Path, tmp_path: Path, name: str) -> None:
+    grey = build("resnet10", 32)
+    grey.conv1 = torch.nn.Conv2d(1, 64, 3, bias=False)
+    save_encoder(tmp_path, grey, {})
+    code, _, err = say(name, tmp_path, small_images)
+    assert code == 2
+    one_line(err, "takes images of 1 channel and resnet10 is built for 3")
 
 
 def test_an_empty_label_is_none(tmp_path: Path) -> None:
@@ -178,16 +210,6 @@ def test_a_comparison_with_other_labels_does_not_go_on(say: Say, small_images: P
         "compare",
         small_images,
         "--minutes",
-@pytest.mark.parametrize("name", ["evaluate", "transfer", "embed"])
-def test_an_encoder_file_for_grey_images(say: Say, small_images: Path, tmp_path: Path, name: str) -> None:
-    grey = build("resnet10", 32)
-    grey.conv1 = torch.nn.Conv2d(1, 64, 3, bias=False)
-    save_encoder(tmp_path, grey, {})
-    code, _, err = say(name, tmp_path, small_images)
-    assert code == 2
-    one_line(err, "takes images of 1 channel and resnet10 is built for 3")
-
-
         1,
         "--methods",
         "rotation",

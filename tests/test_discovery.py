@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from nolabel.data.store import ImageStore
-from nolabel.errors import DataError, UsageError
+from nolabel.errors import DataError, RunError, UsageError
 from nolabel.evaluation import discovery
 from nolabel.evaluation._features import extract
 from nolabel.evaluation._split import Division
@@ -114,11 +114,10 @@ def test_the_protocol_gives_rows_with_intervals() -> None:
     assert [r.metric for r in rows] == ["area", "area_half", "verified"]
     assert all(0 <= r.low <= r.high <= 1 and r.n == 25 for r in rows)
     assert rows[0].setting["matches"] == 5
-    few = extract(encoder, store, Division(torch.arange(11), torch.arange(11, 35), "cut"), name="tiny")
     with pytest.raises(
         DataError, match="needs at least 25 test images and has 24: a cluster is 5 of the fifth"
     ):
-        Discovery(DiscoveryOptions()).run(few, 0)
+        Discovery(DiscoveryOptions()).check(store, Division(torch.arange(11), torch.arange(11, 35), "cut"))
     with pytest.raises(UsageError, match="The option matches is 4: give a number of 5 or more"):
         DiscoveryOptions(matches=4)
 
@@ -155,7 +154,7 @@ def test_features_that_are_not_finite_are_refused() -> None:
 
     store = ImageStore.of([smooth_images(25, (24, 24)).image(b) for b in range(25)], [0] * 25)
     subject = extract(Broken(), store, Division(torch.arange(1), torch.arange(25), "all"), name="broken")
-    with pytest.raises(DataError, match="features of broken are not finite"):
+    with pytest.raises(RunError, match="features of broken are not finite"):
         Discovery(DiscoveryOptions(constellations=4)).run(subject, 0)
 
 

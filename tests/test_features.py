@@ -9,7 +9,7 @@ from torch import Tensor
 from nolabel.data.store import ImageStore
 from nolabel.encoders._io import encoder_digest
 from nolabel.encoders.base import Encoder, build
-from nolabel.errors import DataError
+from nolabel.errors import DataError, RunError
 from nolabel.evaluation import _features
 from nolabel.evaluation._features import extract, pool_side
 from nolabel.evaluation._split import divide, held_out, stratified
@@ -94,7 +94,7 @@ def test_features_that_are_not_finite_are_refused(encoder: Encoder) -> None:
     with torch.no_grad():
         broken.stem.weight[0, 0, 0, 0] = torch.nan
     found = extract(broken, store, divide(store, 0), name="broken")
-    with pytest.raises(DataError, match="features of broken at stage1 are not finite"):
+    with pytest.raises(RunError, match="features of broken at stage1 are not finite"):
         found.stage("stage1", found.train)
 
 

@@ -9,14 +9,15 @@ import pytest
 import torch
 from torch import Tensor
 
+from nolabel.data.store import ImageStore
 from nolabel.encoders.base import build
 from nolabel.errors import DataError
 from nolabel.evaluation import _few, label_efficiency
 from nolabel.evaluation._features import extract
 from nolabel.evaluation._logistic import Fit, Problem, sweep
 from nolabel.evaluation._repeats import differences, over_seeds
-from nolabel.evaluation._split import divide
-from nolabel.evaluation.base import Features, Result
+from nolabel.evaluation._split import Division, divide
+from nolabel.evaluation.base import Features, Protocol, Result
 from nolabel.evaluation.few_labels import FewLabels, FewLabelsOptions
 from nolabel.evaluation.label_efficiency import LabelEfficiency, LabelEfficiencyOptions, needed, saved
 from nolabel.evaluation.svm import SVM
@@ -75,8 +76,17 @@ def test_more_labels_than_a_class_has_are_refused_in_one_sentence() -> None:
     with pytest.raises(
         DataError, match="8 labels a class are asked for and class 1 has 7 training"
     ) as caught:
-        FewLabels(FewLabelsOptions(per_class=(8,))).amounts(labelled([20, 7]))
+        check(FewLabels(FewLabelsOptions(per_class=(1, 8))), [20, 7])
     one_sentence(str(caught.value))
+    check(FewLabels(FewLabelsOptions(per_class=(1, 7))), [20, 7])
+    check(FewLabels(FewLabelsOptions()), [20, 1])
+
+
+def check(protocol: Protocol, counts: list[int]) -> None:
+    """`protocol.check` on training images of so many of each class, and one test image."""
+    labels = [c for c, n in enumerate(counts) for _ in range(n)]
+    store = ImageStore.of(torch.zeros(len(labels) + 1, 3, 8, 8, dtype=torch.uint8), [*labels, 0])
+    protocol.check(store, Division(torch.arange(len(labels)), torch.tensor([len(labels)]), "cut"))
 
 
 def toy_subject(spread: float = 0.5, n: int = 600, **stages: Tensor) -> Features:
@@ -310,7 +320,7 @@ def test_points_of_the_curve() -> None:
     assert sizes(labelled([20, 60])) == {1: 2, 4: 8, 16: 32}
     assert list(LabelEfficiency(LabelEfficiencyOptions(most=30)).sizes(labelled([40] * 3))) == [1, 4, 10]
     with pytest.raises(DataError, match="41 labels a class"):
-        LabelEfficiency(LabelEfficiencyOptions(per_class=(41,))).sizes(labelled([40] * 3))
+        check(LabelEfficiency(LabelEfficiencyOptions(per_class=(41,))), [40] * 3)
 
 
 def test_three_curves_and_the_labels_saved() -> None:

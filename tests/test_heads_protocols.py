@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from nolabel.data.store import ImageStore
 from nolabel.encoders._io import encoder_digest
 from nolabel.encoders.base import Encoder, build
-from nolabel.errors import DataError, UsageError
+from nolabel.errors import DataError, RunError, UsageError
 from nolabel.evaluation import _head_training as heads
 from nolabel.evaluation import _stage_heads, conv, mlp, supervised
 from nolabel.evaluation._features import extract
@@ -230,7 +230,7 @@ def test_weights_that_are_not_finite_are_refused_in_one_sentence() -> None:
     subject = tiny(name="broken")
     with torch.no_grad():
         net(subject).encoder.stem.weight[0] = math.nan
-    with pytest.raises(DataError, match="features of broken are not finite") as caught:
+    with pytest.raises(RunError, match="features of broken are not finite") as caught:
         MLP(QUICK).run(subject, 0)
     one_sentence(str(caught.value))
 

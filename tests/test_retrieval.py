@@ -5,8 +5,10 @@ import pytest
 import torch
 from torch import Tensor
 
+from nolabel.data.store import ImageStore
 from nolabel.errors import DataError
 from nolabel.evaluation import retrieval
+from nolabel.evaluation._split import Division
 from nolabel.evaluation.base import Features
 from nolabel.evaluation.retrieval import Retrieval, RetrievalOptions, rank
 from nolabel.report.columns import columns_figure
@@ -103,8 +105,14 @@ def test_a_class_of_one_image_cannot_be_found_and_is_said() -> None:
     rows = Retrieval(RetrievalOptions(gallery="test")).run(features, 0)
     assert rows[0].n == 2
     assert rows[0].setting["unanswerable"] == 1
-    with pytest.raises(DataError, match="more images of each class"):
-        Retrieval(RetrievalOptions(gallery="test")).run(subject(normal(6, 3), torch.arange(6), 3), 0)
+    for seed in range(9):
+        (asked, *_) = Retrieval(RetrievalOptions(gallery="test", queries=1)).run(features, seed)
+        assert asked.n == 1
+    store = ImageStore.of(torch.zeros(6, 3, 8, 8, dtype=torch.uint8), [0, 1, 1, 0, 1, 2])
+    cut = Division(torch.arange(3), torch.arange(3, 6), "cut")
+    Retrieval(RetrievalOptions()).check(store, cut)
+    with pytest.raises(DataError, match="more test images of each class"):
+        Retrieval(RetrievalOptions(gallery="test")).check(store, cut)
 
 
 def test_the_lecture_s_figure() -> None:

@@ -11,6 +11,7 @@ from nolabel import recipes
 from nolabel.data import named
 from nolabel.data.store import ImageStore
 from nolabel.errors import DataError
+from nolabel.evaluation._split import divide
 from nolabel.evaluation.svm import SVM, SVMOptions
 from test_features import store_of
 from test_heads_protocols import one_sentence, tiny
@@ -61,13 +62,13 @@ def test_folds_that_cannot_be_read_are_one_sentence(
     else:
         file.write_text(text)
     with pytest.raises(DataError, match="The folds of stl10 in .*fold_indices.txt cannot be read") as caught:
-        SVM(SVMOptions(folds=True)).run(tiny(stl10), 0)
+        SVM(SVMOptions(folds=True)).check(stl10, divide(stl10, 0))
     one_sentence(str(caught.value))
 
 
 def test_a_set_without_folds_says_so() -> None:
     with pytest.raises(DataError, match="memory brings no folds of training images, as stl10 does"):
-        SVM(SVMOptions(folds=True)).run(tiny(store_of(60, size=8)), 0)
+        SVM(SVMOptions(folds=True)).check(store := store_of(60, size=8), divide(store, 0))
 
 
 def test_the_paper_s_recipe_asks_for_the_folds() -> None:

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from nolabel.errors import DataError
+from nolabel.errors import DataError, RunError
 from nolabel.evaluation import svm
 from nolabel.evaluation._logistic import Problem, minimise
+from nolabel.evaluation._split import divide
 from nolabel.evaluation.svm import SVM, SVMOptions, cell_maxima
 from test_features import store_of
 from test_heads_protocols import net, one_sentence, tiny
@@ -123,7 +124,8 @@ def test_all_stages_of_an_encoder_are_read() -> None:
 
 
 def test_the_folds_of_the_table() -> None:
-    subject = tiny(store_of(90, size=8))
+    store = store_of(90, size=8)
+    subject = tiny(store)
     options = SVMOptions(per_class=5, draws=3, most_test=4)
     top1, balanced = SVM(options).run(subject, 0)
     assert (top1.n, top1.setting["train_images"], top1.setting["draws"]) == (12, 15, 3)
@@ -131,7 +133,7 @@ def test_the_folds_of_the_table() -> None:
     assert len(balanced.setting["of_seeds"]) == 3
     assert top1.predictions is None
     with pytest.raises(DataError, match="21 labels a class are asked for and class 0 has 20") as caught:
-        SVM(SVMOptions(per_class=21)).run(subject, 0)
+        SVM(SVMOptions(per_class=21)).check(store, divide(store, 0))
     one_sentence(str(caught.value))
 
 
@@ -139,5 +141,5 @@ def test_features_that_are_not_finite_are_refused() -> None:
     subject = tiny(name="broken")
     with torch.no_grad():
         net(subject).encoder.stem.weight[0] = math.nan
-    with pytest.raises(DataError, match="features of broken are not finite"):
+    with pytest.raises(RunError, match="features of broken are not finite"):
         SVM(SVMOptions()).run(subject, 0)

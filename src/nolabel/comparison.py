@@ -15,8 +15,9 @@ from nolabel.evaluation import baselines as known
 from nolabel.evaluation._features import VALUES, check_values
 from nolabel.evaluation._kept import OF_ITS_ARCHITECTURE
 from nolabel.evaluation._split import hold_out
-from nolabel.evaluation.base import Protocol
+from nolabel.evaluation.base import POOLED, Protocol, check_stage
 from nolabel.evaluation.compare import liken, measure, pair_up
+from nolabel.evaluation.run import protocol_of, ready
 from nolabel.methods.base import Method
 from nolabel.report.comparison import compared
 from nolabel.report.page import write_comparison, write_report
@@ -74,14 +75,16 @@ def compare(
         illustrate: called with the runs' folders and the images before the reports are written.
 
     Raises:
-        UsageError: an unknown name, no minutes, a folder with another comparison or in use, or no method can train the
-            encoder.
-        DataError: labels that allow no evaluation.
+        UsageError: an unknown name or stage, no minutes or values, a folder with another comparison or in use, or no
+            method can train the encoder.
+        DataError: labels or images that allow no evaluation under one of the protocols; nothing is trained then.
     """
     names = _checked(methods or catalog.names("methods"), protocols, baselines, encoder, minutes)
+    check_values(values)
     folder = Path(out) if out else Path("runs") / f"compare-{Path(data).stem}"
     images = hold_out(open_images(data, size, labels)[0], seed)
     shown = _enough_for(baselines, images, data, labels, seed)
+    ready(protocols, shown, seed)
     settings = {"data": str(data), "minutes": minutes, "encoder": encoder, "size": size, "seed": seed}
     places = {name: folder / catalog.short_name(name) for name in names}
     with _settings_kept(folder, settings | {"labels": None if labels is None else str(labels)}):
@@ -123,12 +126,12 @@ def _checked(
             raise UsageError(
                 f"{other} and {name} are both called {catalog.short_name(name)}: rename one of the files."
             )
-    for protocol in protocols:
-        if isinstance(protocol, str):
-            catalog.load("evaluation", protocol, Protocol)
+    stages = (*check_name(encoder), POOLED)
+    for protocol in map(protocol_of, protocols):
+        if (stage := getattr(protocol.options, "stage", None)) is not None:
+            check_stage(stage, stages)
     for baseline in baselines:
         known.check(baseline)
-    check_name(encoder)
     Budget(minutes=minutes)
     return names
 

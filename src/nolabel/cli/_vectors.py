@@ -32,7 +32,7 @@ def vectors(
 
     Raises:
         UsageError: the encoder has no such stage, or takes no RGB.
-        DataError: vectors that are not finite.
+        RunError: vectors that are not finite.
     """
     check_channels(encoder)
     if stage is not None and stage not in encoder.stages:

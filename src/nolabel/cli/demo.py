@@ -13,10 +13,12 @@ from nolabel.cli.evaluate import measure
 from nolabel.data.demo import demo_store
 from nolabel.errors import DataError
 from nolabel.evaluation._split import hold_out
+from nolabel.evaluation.run import ready
 from nolabel.report.page import write_comparison, write_report
 from nolabel.runs import new_folder
 from nolabel.training.begin import open_images
 
+PROTOCOLS = ("linear", "knn")
 MINUTES = 1.0
 VALUES = 1024
 """of a stage: fewer than `nolabel evaluate` reads, so that the demo ends within five minutes"""
@@ -57,6 +59,7 @@ def demo(
     try:
         if bool((images.labels >= 0).any()):
             images = hold_out(images, seed=0)
+            ready(PROTOCOLS, images, seed=0)
     except DataError as error:
         trouble = str(error)
         _screen.line(f"The encoders will be trained, but not measured: {trouble}")
@@ -69,7 +72,7 @@ def demo(
             measure(
                 folder / part.method,
                 images,
-                protocols=("linear", "knn"),
+                protocols=PROTOCOLS,
                 baselines=part.baselines,
                 values=VALUES,
             )

@@ -67,12 +67,12 @@ def _carry_out(
 ) -> None:  # fmt: skip
     """Train and evaluate what is not there yet in `folder`, and write its report."""
     from nolabel import api
-    from nolabel.evaluation._split import check_labels
-    from nolabel.evaluation.run import unmeasured
+    from nolabel.data.store import ImageStore
+    from nolabel.evaluation.run import ready, unmeasured
     from nolabel.report.page import write_report
     from nolabel.training.ensure import ensure
 
-    check_labels(data, found.size, labels, seed)
+    ready(found.protocols, ImageStore.open(data, size=found.size, labels=labels), seed)
     new = ensure(api.pretrain, folder, found.method, data, encoder=found.encoder, seed=seed, length=length,
                  size=found.size, options=found.options, recipe=found.recipe, labels=labels)  # fmt: skip
     if not new:

@@ -117,7 +117,7 @@ def build(name: str, size: int) -> Encoder:
     raise UsageError(catalog.unknown("encoder", name, tuple(examples)))
 
 
-def check_name(name: str) -> None:
-    """Raise UsageError where no file builds an encoder called `name`, whatever the size; no weights are made."""
+def check_name(name: str) -> tuple[str, ...]:
+    """The stages of the encoder called `name`, of which no weights are made; UsageError where no file builds it."""
     with torch.device("meta"):
-        build(name, AMPLE)
+        return build(name, AMPLE).stages

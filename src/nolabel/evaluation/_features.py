@@ -52,10 +52,9 @@ def extract(
 
     Raises:
         UsageError: fewer than 1 value.
-        DataError: when features are computed and are not finite.
+        RunError: when features are computed and are not finite.
     """
-    if values < 1:
-        raise UsageError(f"At most {values} values a stage are asked for: ask for 1 or more.")
+    check_values(values)
     size = encoder.size if size is None else size
     encoder = encoder.eval().to(memory_format=torch.channels_last)
     device = encoder.mean.device
@@ -83,6 +82,12 @@ def extract(
         },
         network=Network(encoder, store, size, values, progress),
     )
+
+
+def check_values(values: int) -> None:
+    """Raise UsageError for fewer than 1 value a stage."""
+    if values < 1:
+        raise UsageError(f"At most {values} values a stage are asked for: ask for 1 or more.")
 
 
 def pool_side(channels: int, height: int, width: int, values: int) -> int:

@@ -7,8 +7,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from nolabel.data.store import ImageStore
 from nolabel.errors import DataError
 from nolabel.evaluation._logistic import Problem, moments, sweep
+from nolabel.evaluation._split import Division
 from nolabel.evaluation.base import Features
 from nolabel.evaluation.linear import ROUGH, UNCHOSEN_L2, l2_values
 from nolabel.seeds import generator
@@ -61,19 +63,23 @@ def smallest_class(subject: Features) -> int:
 
 
 def labels_of_each(subject: Features, each: int) -> int:
-    """Number of labels when each class has `each`.
+    """Number of labels when each class has `each`."""
+    return each * classes_shown(subject)
+
+
+def check_each(store: ImageStore, division: Division, per_class: Sequence[int]) -> None:
+    """Refuse numbers of labels a class.
 
     Raises:
-        DataError: a class has fewer training images.
+        DataError: a class has fewer training images than the largest of `per_class`.
     """
-    found, counts = subject.labels[subject.train].unique(return_counts=True)
-    if int(counts.min()) < each:
-        name = subject.class_names[int(found[counts.argmin()])]
+    found, counts = store.labels[division.train].unique(return_counts=True)
+    each, fewest = max(per_class, default=0), int(counts.min())
+    if fewest < each:
         raise DataError(
-            f"{each} labels a class are asked for and class {name} has {int(counts.min())} training images: "
-            f"ask for at most that many, or add images of it."
+            f"{each} labels a class are asked for and class {store.class_names[int(found[counts.argmin()])]} has "
+            f"{fewest} training image{'s' * (fewest > 1)}: ask for at most that many, or add images of it."
         )
-    return each * len(found)
 
 
 @dataclass(frozen=True)
@@ -101,7 +107,7 @@ def probes(subject: Features, orders: Sequence[Tensor], sizes: Sequence[int], se
     λ = 1. The test images are read once for each stage that any subset chose.
 
     Raises:
-        DataError: features that are not finite.
+        RunError: features that are not finite.
     """
     waiting = [chosen for order in orders for chosen in _chosen(subject, order, sizes, seed)]
     classes = len(subject.class_names)

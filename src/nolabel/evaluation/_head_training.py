@@ -115,7 +115,7 @@ def fit(
         trained: modules in use by `forward`, each with its setting; whatever else `forward` uses stays frozen.
 
     Raises:
-        DataError: the first scores are not finite.
+        RunError: the first scores are not finite.
     """
     network = network_of(subject)
     groups = [

@@ -11,7 +11,8 @@ from torch import Tensor
 from nolabel.catalog import checked, unknown
 from nolabel.data.store import ImageStore
 from nolabel.encoders.base import Encoder
-from nolabel.errors import DataError, UsageError
+from nolabel.errors import RunError, UsageError
+from nolabel.evaluation._split import Division
 
 POOLED = "pooled"
 """the stage that is the global average of the last map"""
@@ -82,8 +83,7 @@ class Features:
         """
         if stage is None or len(self.values) == 1:
             return self.whole
-        if stage not in self.values:
-            raise UsageError(unknown("stage", stage, tuple(self.values)))
+        check_stage(stage, tuple(self.values))
         return stage
 
     def stage(self, name: str, indices: Tensor) -> Tensor:
@@ -124,6 +124,12 @@ class Pair(NamedTuple):
     """identical: the same pixels, or their mirror image"""
     distance: float
     """one minus the correlation of the grey thumbnails of 32 px"""
+
+
+def check_stage(stage: str, stages: Sequence[str]) -> None:
+    """Raise UsageError unless `stage` is one of `stages`."""
+    if stage not in stages:
+        raise UsageError(unknown("stage", stage, tuple(stages)))
 
 
 @dataclass(frozen=True)
@@ -204,14 +210,21 @@ class Protocol(ABC):
         head, _, rest = name.partition("@")
         return head == self.protocol and not rest[:1].isdigit()
 
+    def check(self, store: ImageStore, division: Division) -> None:  # noqa: B027
+        """Refuse labels or images that the options cannot be measured on; called before anything is trained or read.
+
+        Raises:
+            DataError: the protocol needs others; by default none.
+        """
+
     @abstractmethod
     def run(self, subject: Features, seed: int) -> list[Result]:
-        """Measure `subject`, whose `network` is there where `needs` is "encoder"."""
+        """Measure `subject`, whose `network` is there where `needs` is "encoder", after `check`."""
 
 
-def not_finite(what: str) -> DataError:
+def not_finite(what: str) -> RunError:
     """What to raise where the features of `what` are not finite."""
-    return DataError(
+    return RunError(
         f"The features of {what} are not finite: its weights are damaged or its training diverged, so "
         f"take an earlier checkpoint or train with a smaller learning rate."
     )

@@ -50,7 +50,7 @@ class Clustering(Protocol):
         NMI and ARI with a bootstrap over the images, the two shares with Wilson's interval.
 
         Raises:
-            DataError: features that are not finite.
+            RunError: features that are not finite.
         """
         stage = subject.chosen(self.options.stage)
         x = F.normalize(subject.stage(stage, subject.test).float(), dim=1).cpu().numpy()

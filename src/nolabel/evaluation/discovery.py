@@ -16,9 +16,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nolabel.data.store import ImageStore
 from nolabel.errors import DataError
 from nolabel.evaluation._as_results import as_results
 from nolabel.evaluation._ranges import COUNT, at_least, hold
+from nolabel.evaluation._split import Division
 from nolabel.evaluation.base import Features, Network, Protocol, Result, not_finite
 from nolabel.evaluation.statistics import Interval, bootstrap_mean
 from nolabel.seeds import derive, generator
@@ -69,6 +71,15 @@ class Discovery(Protocol):
     needs = "encoder"
     baseline_seeds = 1
 
+    def check(self, store: ImageStore, division: Division) -> None:
+        """DataError: fewer than 25 test images."""
+        n = len(division.test)
+        if n < SHARE * FEWEST:
+            raise DataError(
+                f"Discovery needs at least {SHARE * FEWEST} test images and has {n}: a cluster is {FEWEST} of the "
+                f"fifth that matches best, so give more images."
+            )
+
     def run(self, subject: Features, seed: int) -> list[Result]:
         """Area under purity against coverage (whole, and up to one half), and the share that was verified.
 
@@ -76,18 +87,13 @@ class Discovery(Protocol):
         the curve: `purity` and `coverage` of the 1, 2 … K purest clusters.
 
         Raises:
-            DataError: fewer than 25 test images, or features that are not finite.
+            RunError: features that are not finite.
         """
         network, options = subject.network, self.options
         assert network is not None
         random = generator(seed, "evaluate", self.protocol)
         images = subject.test[torch.randperm(len(subject.test), generator=random)[: options.images]]
         n = len(images)
-        if n < SHARE * FEWEST:
-            raise DataError(
-                f"Discovery needs at least {SHARE * FEWEST} test images and has {n}: a cluster is {FEWEST} of the "
-                f"fifth that matches best, so give more images."
-            )
         patches = patch_features(network, images)
         if not bool(patches.isfinite().all()):
             raise not_finite(subject.name)

@@ -13,11 +13,13 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from nolabel.data.store import ImageStore
 from nolabel.evaluation import _few
 from nolabel.evaluation import _head_training as heads
 from nolabel.evaluation._head_training import Plan, Setting
 from nolabel.evaluation._ranges import COUNT, COUNT_OR_NONE, POSITIVE, SHARE, hold
 from nolabel.evaluation._repeats import over_seeds
+from nolabel.evaluation._split import Division
 from nolabel.evaluation.base import Features, Protocol, Result
 
 SMALL = (1, 4, 10)
@@ -59,14 +61,17 @@ class FewLabels(Protocol):
     protocol: ClassVar[str] = "few_labels"
     needs = "encoder"
 
+    def check(self, store: ImageStore, division: Division) -> None:
+        """DataError: more labels a class than a class has training images."""
+        _few.check_each(store, division, self.options.per_class or ())
+
     def run(self, subject: Features, seed: int) -> list[Result]:
         """Top-1, balanced accuracy (and top-5 where classes are many), each the mean over the draws.
 
         Random weights are probed in every seed, and fine-tuned, which takes minutes, in that of the evaluation alone.
 
         Raises:
-            DataError: more labels a class than a class has images, or features that are not finite.
-            RunError: the training diverged.
+            RunError: features that are not finite, or the training diverged.
         """
         amounts = self.amounts(subject)
         orders = [_few.round_robin(subject, seed, draw) for draw in range(self.options.draws)]

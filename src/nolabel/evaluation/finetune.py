@@ -57,8 +57,7 @@ class Finetune(Protocol):
         """Top-1, balanced accuracy (and top-5 where classes are many) on the test images.
 
         Raises:
-            DataError: features that are not finite.
-            RunError: the training diverged.
+            RunError: features that are not finite, or the training diverged.
         """
         options, encoder = self.options, heads.network_of(subject).encoder
         plan = Plan(options.steps, options.batch_size, options.augment)

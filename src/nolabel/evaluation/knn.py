@@ -61,7 +61,7 @@ class KNN(Protocol):
         """Top-1, balanced accuracy (and top-5 where classes are many) on the test images.
 
         Raises:
-            DataError: features that are not finite.
+            RunError: features that are not finite.
         """
         stage = subject.chosen(self.options.stage)
         images, classes = len(subject.train), len(subject.class_names)

@@ -14,6 +14,7 @@ from typing import ClassVar, NamedTuple
 
 import numpy as np
 
+from nolabel.data.store import ImageStore
 from nolabel.encoders.base import Encoder
 from nolabel.evaluation import _few, _kept
 from nolabel.evaluation import _head_training as heads
@@ -84,6 +85,10 @@ class LabelEfficiency(Protocol):
     needs = "encoder"
     baseline_seeds = 0
 
+    def check(self, store: ImageStore, division: Division) -> None:
+        """DataError: more labels a class than a class has training images."""
+        _few.check_each(store, division, self.options.per_class or ())
+
     def run(self, subject: Features, seed: int) -> list[Result]:
         """Accuracies of three subjects at each number of labels, and `labels_saved` against two of them.
 
@@ -91,8 +96,7 @@ class LabelEfficiency(Protocol):
         `subject`, so the cache keeps them for other encoders.
 
         Raises:
-            DataError: more labels a class than a class has images, or features that are not finite.
-            RunError: the training diverged.
+            RunError: features that are not finite, or the training diverged.
         """
         sizes, now = self.sizes(subject), _kept.behind(subject, seed)
 

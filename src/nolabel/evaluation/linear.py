@@ -118,7 +118,7 @@ class Linear(Protocol):
         """Top-1, balanced accuracy (and top-5 where classes are many) on the test images.
 
         Raises:
-            DataError: features that are not finite.
+            RunError: features that are not finite.
         """
         choices, fitted_on = self.choose(subject, seed)
         of_stage, scale = {choice.stage: choice for choice in choices}, fitted_on / len(subject.train)

@@ -44,8 +44,7 @@ class MLP(Protocol):
         """Top-1, balanced accuracy (and top-5 where classes are many) on the test images.
 
         Raises:
-            DataError: features that are not finite.
-            RunError: the training diverged.
+            RunError: features that are not finite, or the training diverged.
         """
         return heads.frozen_results(subject, self.protocol, head, self.options, DROPS, seed)
 

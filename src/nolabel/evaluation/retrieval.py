@@ -13,9 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nolabel.data.store import ImageStore
 from nolabel.errors import DataError
 from nolabel.evaluation._as_results import as_results
 from nolabel.evaluation._ranges import COUNT, hold
+from nolabel.evaluation._split import Division
 from nolabel.evaluation.base import Features, Protocol, Result
 from nolabel.evaluation.statistics import bootstrap_mean, wilson
 from nolabel.seeds import derive, generator
@@ -48,44 +50,48 @@ class Retrieval(Protocol):
     options: RetrievalOptions
     protocol: ClassVar[str] = "retrieval"
 
+    def check(self, store: ImageStore, division: Division) -> None:
+        """DataError: among the test images as gallery, none has another one of its class."""
+        if self.options.gallery == "test" and int(store.labels[division.test].bincount().max()) < 2:
+            raise DataError(
+                "No test image has another test image of its class to find: give more test images of each class, "
+                "or take the training images as the gallery."
+            )
+
     def run(self, subject: Features, seed: int) -> list[Result]:
         """recall@k with Wilson's interval; mAP and R-precision with a bootstrap over the queries.
 
         Raises:
-            DataError: features that are not finite, or no query whose class another image of the gallery has.
+            RunError: features that are not finite.
         """
         options, stage = self.options, subject.chosen(self.options.stage)
         own = options.gallery == "test"
-        order = torch.randperm(len(subject.test), generator=generator(seed, "evaluate", self.protocol))
-        order = order[: options.queries]
         bank = subject.test if own else subject.train
+        labels = subject.labels[subject.test]
+        answered = subject.labels[bank].bincount(minlength=len(subject.class_names))[labels] > own
+        order = torch.randperm(len(subject.test), generator=generator(seed, "evaluate", self.protocol))
+        order = order[answered[order]][: options.queries]
         gallery = subject.stage(stage, bank).float()
         asked = gallery[order] if own else subject.stage(stage, subject.test[order]).float()
         found = rank(
             asked,
             gallery,
-            subject.labels[subject.test[order]].to(gallery.device),
+            labels[order].to(gallery.device),
             subject.labels[bank].to(gallery.device),
             order.to(gallery.device) if own else None,
         )
-        answered = found.relevant > 0
-        if not answered.any():
-            raise DataError(
-                "No test image has another image of its class to find: give more images of each class."
-            )
-        draw = derive(seed, "evaluate", self.protocol, "bootstrap")
-        n, first = int(answered.sum()), found.first[answered]
+        draw, n = derive(seed, "evaluate", self.protocol, "bootstrap"), len(order)
         values = {
-            f"recall@{k}": wilson(int((first <= k).sum()), n)
+            f"recall@{k}": wilson(int((found.first <= k).sum()), n)
             for k in sorted({min(k, len(bank) - own) for k in options.k})
         }
-        values["map"] = bootstrap_mean(found.precision[answered].cpu().numpy(), draw)
-        values["r_precision"] = bootstrap_mean(found.r_precision[answered].cpu().numpy(), draw)
+        values["map"] = bootstrap_mean(found.precision.cpu().numpy(), draw)
+        values["r_precision"] = bootstrap_mean(found.r_precision.cpu().numpy(), draw)
         setting = {
             "stage": stage,
             "gallery": f"{len(bank) - own:,} {'other test' if own else 'training'} images",
             "similarity": "cosine",
-            "unanswerable": len(order) - n,
+            "unanswerable": int((~answered).sum()),
         }
         return as_results(subject, self.protocol, values, n, setting)
 

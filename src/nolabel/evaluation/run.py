@@ -64,8 +64,8 @@ def evaluate_encoder(
 
     Raises:
         UsageError: an unknown protocol, stage or baseline, no encoder at `source`, or one that takes no RGB.
-        DataError: labels that allow no evaluation, or features that are not finite.
-        RunError: the encoder changed while it was evaluated.
+        DataError: labels or images that allow no evaluation under one of the protocols.
+        RunError: features that are not finite, or the encoder changed while it was evaluated.
     """
     keep_freed()
     encoder = source if isinstance(source, Encoder) else load_encoder(source).to(evaluation_device())
@@ -75,7 +75,7 @@ def evaluate_encoder(
     measures = _measures(protocols, labelled)
     for baseline in baselines:
         _baselines.check(baseline)
-    division = divide(store, seed) if labelled else _everything(store)
+    division = ready(measures, store, seed) if labelled else _everything(store)
     if size is None:
         size = encoder.size if isinstance(source, Encoder) else image_size(Path(source), encoder)
     own = extract(encoder, store, division, name=subject, size=size, values=values, progress=progress)
@@ -84,6 +84,19 @@ def evaluate_encoder(
     now = _kept.Circumstances(encoder, store, division, size, values, seed)
     leaked = _leaks.find(source, store, division) if labelled else {}
     return _each(measures, own, now, leaked, baselines, _metrics(source), keep)
+
+
+def ready(protocols: Sequence[str | Protocol], store: ImageStore, seed: int) -> Division:
+    """How labelled images are divided, once each protocol has checked them: before hours are spent on them.
+
+    Raises:
+        UsageError: an unknown protocol.
+        DataError: labels or images that allow no evaluation under one of them.
+    """
+    division = divide(store, seed)
+    for one in map(protocol_of, protocols):
+        one.check(store, division)
+    return division
 
 
 def evaluation_device() -> torch.device:

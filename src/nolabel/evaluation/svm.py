@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from nolabel.data import named
+from nolabel.data.store import ImageStore
 from nolabel.errors import UsageError
 from nolabel.evaluation import _accuracy, _few
 from nolabel.evaluation._features import storage_type
@@ -23,7 +24,7 @@ from nolabel.evaluation._head_training import network_of
 from nolabel.evaluation._logistic import Problem, minimise, sweep
 from nolabel.evaluation._ranges import COUNT, hold
 from nolabel.evaluation._repeats import over_seeds
-from nolabel.evaluation._split import stratified
+from nolabel.evaluation._split import Division, stratified
 from nolabel.evaluation.base import Features, Protocol, Result, not_finite
 from nolabel.evaluation.linear import PATIENCE, ROUGH
 from nolabel.seeds import generator
@@ -74,12 +75,17 @@ class SVM(Protocol):
     protocol: ClassVar[str] = "svm"
     needs = "encoder"
 
+    def check(self, store: ImageStore, division: Division) -> None:
+        """DataError: a class with fewer training images than `per_class`, or `folds` that the set does not bring."""
+        if self.options.folds:
+            named.folds(store.source, store.paths)
+        _few.check_each(store, division, () if (each := self.options.per_class) is None else (each,))
+
     def run(self, subject: Features, seed: int) -> list[Result]:
         """Top-1, balanced accuracy (and top-5 where classes are many), each the mean over the draws.
 
         Raises:
-            DataError: features that are not finite, a class with fewer training images than `per_class`, or a data
-                set without predefined folds where they are asked for.
+            RunError: features that are not finite.
         """
         drawn = list(self._draws(subject, seed))
         images = torch.cat([rows for one in drawn for rows in (one.train, one.test)]).unique()

@@ -183,8 +183,7 @@ def measure(
     """(results, correctness (seeds, n)) of one job; of an encoder also which test images it saw before.
 
     Raises:
-        DataError: labels or tags that allow no evaluation, or features that are not finite.
-        RunError: fine-tuning diverged.
+        RunError: features that are not finite, or fine-tuning diverged.
     """
     found = _transferred(job, target, division, wanted, progress)
     (result,) = over_seeds([[one.result] for one in found])

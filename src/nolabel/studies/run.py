@@ -8,7 +8,7 @@ from typing import Any
 
 from nolabel.api import evaluate, pretrain
 from nolabel.data.store import ImageStore
-from nolabel.evaluation.run import unmeasured
+from nolabel.evaluation.run import ready, unmeasured
 from nolabel.report.records import Row, read_table
 from nolabel.runs import EVALUATION, status_of, write_rows
 from nolabel.studies.composition import OPERATIONS
@@ -16,8 +16,7 @@ from nolabel.training.ensure import ensure
 
 HEADS = ("none", "linear", "mlp2")
 """section 4.2, figure 8: no head, a linear one, the paper's"""
-
-
+PROTOCOLS = ("linear",)
 TABLE = "study.jsonl"
 """in the study's folder: a line a run, its row and column and the row of its `evaluation.jsonl`"""
 
@@ -66,10 +65,11 @@ def carry_out(
     Raises as `pretrain` and `evaluate`.
     """
     found, table = {}, []
+    ready(PROTOCOLS, images, seed)
     for cell in cells:
         folder = out / cell.name
         train(cell, images, folder, minutes=minutes, encoder=encoder, seed=seed, labels=labels, say=say)
-        if todo := unmeasured(folder, ("linear",)):
+        if todo := unmeasured(folder, PROTOCOLS):
             evaluate(folder, images, protocols=todo, baselines=(), seed=seed)
         row = next(row for row in read_table(folder / EVALUATION) if row.metric == "top1")
         found[cell.row, cell.column] = row

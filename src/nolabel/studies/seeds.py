@@ -11,7 +11,7 @@ from nolabel import catalog
 from nolabel.api import evaluate
 from nolabel.data.store import ImageStore
 from nolabel.errors import UsageError
-from nolabel.evaluation.run import unmeasured
+from nolabel.evaluation.run import ready, unmeasured
 from nolabel.evaluation.statistics import wilson
 from nolabel.methods.exemplar import Exemplar
 from nolabel.report._text import count, listed
@@ -22,6 +22,7 @@ from nolabel.seeds import generator
 from nolabel.studies.run import Cell, train
 from nolabel.training.restore import load_method
 
+PROTOCOLS = ("linear", "knn")
 COUNTS = (50, 100, 200, 500, 1000)
 FORMS = ("softmax", "triplet", "instance")
 MOST = {"train": 10_000, "test": 5_000}
@@ -72,10 +73,11 @@ def carry_out(
     Raises as `pretrain` and `evaluate`.
     """
     found, part = [], _part(images, seed)
+    ready(PROTOCOLS, part, seed)
     for cell in cells(counts, forms):
         folder = out / cell.name
         train(cell, images, folder, minutes=minutes, encoder=encoder, seed=seed, labels=labels, say=say)
-        if todo := unmeasured(folder, ("linear", "knn")):
+        if todo := unmeasured(folder, PROTOCOLS):
             evaluate(folder, part, protocols=todo, baselines=(), seed=seed)
         point = _read(folder, cell)
         found.append(point)
