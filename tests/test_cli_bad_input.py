@@ -178,7 +178,7 @@ def test_vectors_that_are_not_finite_are_not_written(say: Say, small_images: Pat
     assert sorted(tmp_path.iterdir()) == before
 
 
-@pytest.mark.parametrize("name", ["evaluate", "transfer", "embed"])
+@pytest.mark.parametrize("name", ["evaluate", "transfer"])
 def test_an_encoder_file_for_grey_images(say: Say, small_images: Path, tmp_path: Path, name: str) -> None:
     grey = build("resnet10", 32)
     grey.conv1 = torch.nn.Conv2d(1, 64, 3, bias=False)
