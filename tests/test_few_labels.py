@@ -335,6 +335,15 @@ def test_three_curves_and_the_labels_saved() -> None:
         for name in ("mine", "random:resnet10", "supervised:resnet10")
         for each in (1, 5)
     ]
+    gains = [r for r in rows if r.metric == "top1_difference"]
+    values = {(r.subject, r.protocol): r.value for r in rows if r.metric == "top1"}
+    assert [gain.protocol for gain in gains] == ["label_efficiency@1", "label_efficiency@5"]
+    for gain in gains:
+        random = values["random:resnet10", gain.protocol]
+        assert gain.value == pytest.approx(values["mine", gain.protocol] - random)
+        assert gain.low <= gain.value <= gain.high  # type: ignore[operator]
+        assert gain.setting["against"] == "random:resnet10"
+        assert "data" not in gain.setting
     of = [r for r in rows if r.metric == "labels_saved"]
     assert [[r.setting[f"{what}_of_the_other"] for what in ("draws", "starts")] for r in of] == [
         *([2, 3], [2, 3]),

@@ -111,7 +111,8 @@ def differences(
                     value=interval.value,
                     low=interval.low,
                     high=interval.high,
-                    setting={"data": mine.setting.get("data")} | setting,
+                    setting={name: mine.setting[name] for name in ("data",) if name in mine.setting}
+                    | setting,
                     chosen={},
                     predictions=None,
                 )

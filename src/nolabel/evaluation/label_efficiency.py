@@ -20,7 +20,7 @@ from nolabel.evaluation import _few, _kept
 from nolabel.evaluation import _head_training as heads
 from nolabel.evaluation._head_training import Plan, Setting
 from nolabel.evaluation._ranges import COUNT, NOT_NEGATIVE, POSITIVE, hold
-from nolabel.evaluation._repeats import over_seeds
+from nolabel.evaluation._repeats import differences, over_seeds
 from nolabel.evaluation._split import Division
 from nolabel.evaluation._untrained import untrained
 from nolabel.evaluation.base import Features, Protocol, Result
@@ -90,7 +90,7 @@ class LabelEfficiency(Protocol):
         _few.check_each(store, division, self.options.per_class or ())
 
     def run(self, subject: Features, seed: int) -> list[Result]:
-        """Accuracies of three subjects at each number of labels, and `labels_saved` against two of them.
+        """Accuracies of three subjects at each number of labels, the gain over random, and `labels_saved`.
 
         Random weights are probed in three starts. They, and training from scratch, do not depend on the weights of
         `subject`, so the cache keeps them for other encoders.
@@ -109,6 +109,7 @@ class LabelEfficiency(Protocol):
         scratch = beside("supervised", lambda: self._supervised(subject, sizes, seed))
         rows = [row for curve in (own, random, scratch) for point in curve.values() for row in point]
         truth = subject.labels[subject.test].numpy()
+        rows += self._over_random(own, random, truth, seed)
         for other, starts in ((random, RANDOM_SEEDS), (scratch, 1)):
             rows += self._saved(own, other, starts, sizes, truth, seed)
         return rows
@@ -190,6 +191,18 @@ class LabelEfficiency(Protocol):
         setting |= {"trained": "the whole net from scratch", "choice_steps": options.choice_steps}
         scores = heads.predict(model, few, few.test)
         return heads.results(few, name, scores, seed, choice.described(), setting)
+
+    @staticmethod
+    def _over_random(own: Curve, random: Curve, truth: np.ndarray, seed: int) -> list[Result]:
+        """At each number of labels the paired difference from random features, the mean over their starts."""
+        rows = []
+        for each, mine in own.items():
+            top1 = random[each][0]
+            assert top1.predictions is not None
+            of_starts = np.split(np.atleast_2d(top1.predictions), RANDOM_SEEDS)
+            pairs = [[replace(top1, predictions=of_draws)] for of_draws in of_starts]
+            rows += differences(mine, pairs, truth, seed)
+        return rows
 
     def _saved(
         self, own: Curve, other: Curve, starts: int, sizes: dict[int, int], truth: np.ndarray, seed: int
