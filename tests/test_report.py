@@ -314,8 +314,8 @@ def paired(value: float, p: float) -> Row:
          ["but a baseline without training does as well", "Patch k-means, which needs no training"]),
         ([row("simclr", "top1", 0.5, protocol="knn"), RANDOM], "unknown", ["the kNN vote with this encoder"]),
         ([row("simclr", "balanced", 0.5)], "unknown", ["averaged over the classes"]),
-        ([Row("simclr", "diagnostics", "rankme", 118.0, setting={"verdict": "Healthy."})], "unknown",
-         ["No labels, so no accuracy", "rankme 118", "Healthy.", "not whether they are useful"]),
+        ([Row("simclr", "diagnostics", "rankme", 118.0, setting={"verdict": "Healthy.", "labels": "none"})], "unknown",
+         ["No labels, so no accuracy", "RankMe 118", "Healthy.", "not whether they are useful"]),
         ([], "unknown", ["Not evaluated", "nolabel evaluate"]),
     ],
 )  # fmt: skip

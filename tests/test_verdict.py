@@ -110,7 +110,7 @@ def test_evaluate_tests_and_judges_the_mean_over_uneven_classes(
     write_results(tmp_path, found)
     assert "from 4 to 36 test images" in " ".join(judge(read_record(tmp_path).rows, "simclr").sentences)
     page = write_report(tmp_path).read_text()
-    assert "test images a class: 4, 36; classes without test images: 2" in page
+    assert "test images per class: 4 to 36; classes without test images: 2" in page
 
 
 def test_draws_of_uneven_classes_are_compared_class_by_class() -> None:

@@ -44,14 +44,19 @@ def number(value: float) -> str:
     return text.replace("-", MINUS)
 
 
+def hundredths(share: float) -> str:
+    """0.6412 -> 64.1; no sign where that is 0.0."""
+    return f"{100 * share:z.1f}".replace("-", MINUS)
+
+
 def percent(share: float) -> str:
     """0.6412 -> 64.1 %."""
-    return f"{100 * share:.1f}{SPACE}%".replace("-", MINUS)
+    return f"{hundredths(share)}{SPACE}%"
 
 
 def interval(low: float, high: float) -> str:
     """The ends of an interval of shares: 0.632, 0.65 -> 63.2 to 65.0."""
-    return f"{100 * low:.1f} to {100 * high:.1f}".replace("-", MINUS)
+    return f"{hundredths(low)} to {hundredths(high)}"
 
 
 def points(difference: float) -> str:
@@ -61,8 +66,9 @@ def points(difference: float) -> str:
 
 
 def signed(difference: float) -> str:
-    """A difference of two shares in percentage points with its sign: 0.052 -> +5.2."""
-    return f"{100 * difference:+.1f}".replace("-", MINUS)
+    """A difference of two shares in percentage points with its sign: 0.052 -> +5.2; 0.0002 -> 0.0."""
+    told = hundredths(difference)
+    return told if told == "0.0" or told.startswith(MINUS) else f"+{told}"
 
 
 def p_value(p: float) -> str:

@@ -1,5 +1,6 @@
 """The sections on accuracy: the table with baselines and intervals, its chart, and accuracy by stage."""
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,15 +9,22 @@ import numpy as np
 from markupsafe import Markup
 
 from nolabel.report import figures
-from nolabel.report._text import SPACE, count, in_words, interval, p_value, setting_by, signed
+from nolabel.report._text import SPACE, count, in_words, interval, listed, p_value, signed
+from nolabel.report.captions import setting_in_caption, told_names
 from nolabel.report.records import (
+    BASELINES,
     DIFFERENCE,
+    EFFICIENCY,
     GRID_END,
     LABEL_FREE,
     LEAKAGE,
     METRICS_IN_WORDS,
+    PRETRAINED,
+    SUPERVISED,
+    UNTRAINED,
     Record,
     Row,
+    amount_of_labels,
     images_in_words,
     leaks,
     measure_in_words,
@@ -25,9 +33,10 @@ from nolabel.report.records import (
     protocol_in_words,
     subject_in_words,
     unconverged,
+    untrained_row,
 )
 from nolabel.report.sections import part
-from nolabel.report.verdict import paired_difference, untrained_row
+from nolabel.report.verdict import paired_difference
 
 STAGES = "stages"
 """key of `Row.chosen` that holds stage -> accuracy on the validation part"""
@@ -38,22 +47,15 @@ PURITY = (
 )
 CHOICES = {"stage": "", "l2": "L2", "k": "k", "temperature": "T"}
 """keys of `Row.chosen` that the table tells, and how it calls them"""
-SETTINGS = {
-    "train_images": "training images",
-    "choice_images": "of these for choosing",
-    "values": "values per image",
-    "standardise": "standardised",
-    "nmi_norm": "NMI normalised by",
-}
-"""keys of `Row.setting` that need other words"""
 CURVE = "curve"
 """key of `Row.setting` that holds the purity and coverage of discovered clusters"""
-UNTOLD = (
-    CURVE,
-    *("data", "from_cache", "circumstances", "labels", "iterations", "objective", "converged"),
-    *("of_seeds", "verdict", "against"),
-)
-"""keys of `Row.setting` that are told elsewhere or to nobody but a machine"""
+OPTED = {
+    "random": ("random weights", UNTRAINED),
+    **{name: (told, name) for name, told in BASELINES.items()},
+    "supervised": ("the same network trained from scratch with the labels", SUPERVISED),
+    "timm:resnet18": ("weights that were pretrained on other images", PRETRAINED),
+}
+"""names of `--baselines`; what each is, and how its subjects begin"""
 
 
 @dataclass(frozen=True)
@@ -98,10 +100,12 @@ def entries_of(records: Sequence[Record], data: str) -> list[Entry]:
 
 def _group(entries: Sequence[Entry]) -> Markup:
     rows = [row for entry in entries for row in entry.rows]
-    body = Markup().join(part("sentence", sentence) for sentence in (*leaks(rows), *unconverged(rows)))
+    told = (*leaks(rows), *unconverged(rows), *left_out(rows))
+    body = Markup().join(part("sentence", sentence) for sentence in told)
+    labels = {row.protocol: row.setting.get("labels") for row in rows}
     for protocol in sorted(
         {row.protocol for row in rows if row.protocol != LEAKAGE},
-        key=lambda name: (name != "linear", name != "knn", name),
+        key=lambda name: _place(name, labels[name]),
     ):
         measured = {row.metric for row in rows if row.protocol == protocol and row.is_share}
         if measured:
@@ -110,6 +114,30 @@ def _group(entries: Sequence[Entry]) -> Markup:
         if any(row.protocol == protocol and not _is_accuracy(row) for row in rows):
             body += _measures(entries, protocol) + _purity(entries, protocol)
     return body
+
+
+def _place(protocol: str, labels: object) -> tuple[object, ...]:
+    """Linear, kNN, then by name; those of one name by their number of labels, and numbers within names as numbers."""
+    head = protocol.partition("@")[0]
+    many = labels if isinstance(labels, int) and amount_of_labels(protocol) else 0
+    numbers = [float(part) if part[:1].isdigit() else part for part in re.split(r"(\d+(?:\.\d+)?)", protocol)]
+    return protocol != "linear", protocol != "knn", head, many, numbers
+
+
+def left_out(rows: Sequence[Row]) -> list[str]:
+    """Which baselines accuracies were not measured beside, and the option that adds them, in a sentence."""
+    there = {row.subject for row in rows if row.is_share and row.protocol.partition("@")[0] != EFFICIENCY}
+    if not any(not one.startswith(tuple(start for _, start in OPTED.values())) for one in there):
+        return []
+    missing = {
+        name: told for name, (told, start) in OPTED.items() if not any(one.startswith(start) for one in there)
+    }
+    if not missing:
+        return []
+    return [
+        f"Not measured beside it: {listed(missing.values())}. To add what you want of them: "
+        f"--baselines {','.join(missing)} of nolabel evaluate, or of the same nolabel compare."
+    ]
 
 
 def _is_accuracy(row: Row) -> bool:
@@ -173,7 +201,7 @@ def chosen_in_words(row: Row, names: Mapping[str, str] = CHOICES) -> str:
 
 def _settings(measured: Sequence[tuple[Entry, Row]]) -> list[str]:
     """How it was measured, each setting of the rows that have it; where these differ, by entry, measure or both."""
-    names = dict.fromkeys(name for _, row in measured for name in row.setting if name not in UNTOLD)
+    names = told_names([row.setting for _, row in measured])
     return [_setting(name, [one for one in measured if name in one[1].setting]) for name in names]
 
 
@@ -181,8 +209,7 @@ def _setting(name: str, measured: Sequence[tuple[Entry, Row]]) -> str:
     entries = [entry.label for entry, _ in measured]
     measures = [measure_in_words(row.metric, row.against) for _, row in measured]
     both = [f"{measure} of {entry}" for measure, entry in zip(measures, entries, strict=True)]
-    values = [row.setting[name] for _, row in measured]
-    return setting_by(SETTINGS.get(name, name).replace("_", " "), values, entries, measures, both)
+    return setting_in_caption(name, [row.setting[name] for _, row in measured], entries, measures, both)
 
 
 def _cell(value: str, detail: str = "") -> dict[str, str]:

@@ -65,7 +65,7 @@ def write_comparison(run_folders: Sequence[str | Path], out: str | Path) -> Path
     records = [read_record(folder) for folder in run_folders]
     of_each = sections.verdict(records)
     judged = compared(records)
-    if judged.tone != "unknown" and len(measured_on(records)) == 1:
+    if any(record.rows for record in records) and len(measured_on(records)) == 1:
         each = sections.part(
             "folded", "Each method by itself, without the correction for several tests", of_each
         )

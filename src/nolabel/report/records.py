@@ -8,7 +8,8 @@ from statistics import stdev
 from typing import Any
 
 from nolabel.catalog import short_name
-from nolabel.report._text import SPACE, count, interval, listed, number, percent, points
+from nolabel.report._text import SPACE, count, hundredths, interval, listed, number, percent, points
+from nolabel.report.labels_saved import ends_in_words, saved_in_words
 from nolabel.runs import EVALUATION, METRICS, read_description, read_rows
 
 SKIPPED = "skipped.csv"
@@ -22,6 +23,10 @@ BASELINES = {
     "patches": "patch k-means",
 }
 """baselines without a network, and how the report calls them"""
+LABEL_FREE = "diagnostics"
+EFFICIENCY = "label_efficiency"
+LIKENESS = "likeness"
+"""protocol of rows that compare the features of two runs"""
 PROTOCOLS = {
     "linear": "linear probe",
     "knn": "kNN",
@@ -33,8 +38,8 @@ PROTOCOLS = {
     "clustering": "clustering",
     "discovery": "object discovery",
     "supervised": "training from scratch",
-    "label_efficiency": "label efficiency",
-    "likeness": "likeness of features",
+    EFFICIENCY: "label efficiency",
+    LIKENESS: "likeness of features",
 }
 METRICS_IN_WORDS = {"top1": "top-1", "top5": "top-5", "balanced": "balanced"}
 MEASURES = {
@@ -56,9 +61,9 @@ MEASURES = {
 """metrics that are no accuracy, and how they are called"""
 SHARES = ("map", "map11", "r_precision", "matched", "purity", "verified")
 """measures that are shares of images, as recall@k is"""
+LABELS_SAVED = "labels_saved"
 GRID_END = " (end of the grid)"
 """behind an L2 that is the first or the last that was tried"""
-LABEL_FREE = "diagnostics"
 DIFFERENCE = "_difference"
 LEAKAGE = "leakage"
 """protocol of rows whose `setting["sentence"]` says how many test images are in another set"""
@@ -111,12 +116,16 @@ class Row:
 
     @property
     def in_words(self) -> str:
-        """The value as a person reads it: 41.2 % for shares of images, else 0.413."""
+        """The value as a person reads it: 41.2 % for shares of images, about 12 for labels saved, else 0.413."""
+        if self.metric == LABELS_SAVED:
+            return saved_in_words(self.value, self.setting)
         return percent(self.value) if self._in_percent else number(self.value)
 
     @property
     def ends(self) -> str:
         """The interval's ends in the unit of `in_words`; empty where there is none."""
+        if self.metric == LABELS_SAVED:
+            return ends_in_words(self.low, self.high)
         if self.low is None or self.high is None:
             return ""
         return (
@@ -133,7 +142,7 @@ class Row:
             return ""
         deviation = stdev(values)
         size = points(deviation) if self._in_percent else number(deviation)
-        each = (f"{100 * value:.1f}" if self._in_percent else number(value) for value in values)
+        each = (hundredths(value) if self._in_percent else number(value) for value in values)
         return f"standard deviation {size} of {', '.join(each)}"
 
     @property
@@ -236,8 +245,15 @@ def _skipped(path: Path) -> tuple[tuple[str, str], ...]:
 
 def leaks(rows: Sequence[Row]) -> list[str]:
     """What is said of test images that are also in another set: what all runs say once, else under their names."""
+    leaked = [row for row in rows if row.protocol == LEAKAGE]
+    found = dict.fromkeys(row.metric for row in leaked)
+    clean = [name for name in found if not any(row.value for row in leaked if row.metric == name)]
+    if len(clean) > 1:
+        sets = " or the ".join(name.removeprefix("in_") for name in clean)
+        told = leaks([row for row in leaked if row.metric not in clean])
+        return [*told, f"No test image is identical, or nearly so, to one of the {sets} images."]
     said: dict[str, dict[str, list[str]]] = {}
-    for row in (row for row in rows if row.protocol == LEAKAGE):
+    for row in leaked:
         said.setdefault(row.metric, {}).setdefault(leak_in_words(row), []).append(row.subject)
     return [
         sentence if len(of_metric) == 1 else f"{listed(map(method_in_words, subjects))}: {sentence}"
@@ -281,14 +297,23 @@ def find(rows: Sequence[Row], subject: str, protocol: str, metric: str) -> Row |
     return next((row for row in rows if (row.subject, row.protocol, row.metric) == wanted), None)
 
 
+def untrained_row(rows: Sequence[Row], main: Row) -> Row | None:
+    """Random weights of a network, measured as `main` was."""
+    same = [row for row in rows if (row.protocol, row.metric) == (main.protocol, main.metric)]
+    return next((row for row in same if row.subject.startswith(UNTRAINED)), None)
+
+
 def measured_on(records: Sequence[Record]) -> list[str]:
     """The sets of images that runs were evaluated on; one nameless set where none was."""
     return list(dict.fromkeys(row.data for record in records for row in record.rows)) or [""]
 
 
 def pooled(records: Sequence[Record], data: str) -> list[tuple[Row, ...]]:
-    """For each run its rows on the images `data`, and the baselines there that only another run holds."""
-    of_runs = [tuple(row for row in record.rows if row.data == data) for record in records]
+    """For each run its rows on the images `data`, and the baselines there that only another run holds.
+
+    Of two protocols that differ by the name of their number of labels alone, one (`without_twins`).
+    """
+    of_runs = [without_twins([row for row in record.rows if row.data == data]) for record in records]
     baselines = {
         (row.subject, row.protocol, row.metric): row for rows in of_runs for row in rows if row.is_baseline
     }
@@ -328,6 +353,24 @@ def amount_of_labels(protocol: str) -> str:
     """`linear@1%` -> 1%, `finetune@10` -> 10; "" where what follows the @, if anything, is a stage."""
     amount = protocol.partition("@")[2]
     return amount if amount[:1].isdigit() else ""
+
+
+def without_twins(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """`rows` without those of a share of the labels where as many a class were measured: `linear@1%` for `linear@10`.
+
+    Sets of labels are balanced and nested, so that as many labels are the same images.
+    """
+    named: dict[tuple[str, int], str] = {}
+    for row in rows:
+        amount, labels = amount_of_labels(row.protocol), row.setting.get("labels")
+        if amount and labels and not amount.endswith("%"):
+            named[row.protocol.partition("@")[0], int(labels)] = row.protocol
+    twins = {
+        row.protocol
+        for row in rows
+        if row.protocol.endswith("%") and (row.protocol.partition("@")[0], row.setting.get("labels")) in named
+    }
+    return tuple(row for row in rows if row.protocol not in twins)
 
 
 def labels_in_words(amount: str) -> str:

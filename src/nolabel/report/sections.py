@@ -13,6 +13,7 @@ from markupsafe import Markup
 from nolabel.errors import FileFormatError
 from nolabel.report import figures, pictures
 from nolabel.report._text import count, duration, in_words, number, percent, readable, short
+from nolabel.report.captions import value_in_words
 from nolabel.report.records import Record, measured_on, pooled
 from nolabel.report.verdict import judge
 
@@ -164,7 +165,7 @@ def what_ran(record: Record, key: str = "run") -> Markup:
         ("Time", duration(info["seconds"]) if info.get("seconds") else None, False),
         ("Speed", _speed(record.metrics), False),
         ("Machine", _machine(info.get("machine") or {}), False),
-        ("Precision", in_words(info.get("precision")), False),
+        ("Precision", value_in_words("precision", info.get("precision")), False),
         ("Seed", str(info.get("seed", "")), False),
         ("Versions", in_words(info.get("versions")), False),
         ("Exact repeat", info.get("repeat"), True),

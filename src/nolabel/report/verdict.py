@@ -1,26 +1,26 @@
 """What the evaluation says about an encoder, in a few plain sentences."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from nolabel.report._text import SPACE, count, interval, listed, number, p_value, percent, points
+from nolabel.report._text import SPACE, count, hundredths, interval, listed, p_value, percent, points
 from nolabel.report.records import (
     BASELINES,
     DIFFERENCE,
-    LABEL_FREE,
     LEAKAGE,
-    METRICS_IN_WORDS,
     PRETRAINED,
     SUPERVISED,
-    UNTRAINED,
     Row,
+    amount_of_labels,
     find,
     leaks,
-    measure_in_words,
     protocol_in_words,
     subject_in_words,
+    untrained_row,
 )
+from nolabel.report.unjudged import without_accuracy
 
 SIGNIFICANT = 0.05
 READERS = {"linear": "a linear probe", "knn": "the kNN vote"}
@@ -73,6 +73,8 @@ class Gain:
     def size(self) -> str:
         """5.2 points more than random weights (95 % interval 4.0 to 6.4)."""
         told = f"{points(self.value)} {'more' if self.value > 0 else 'less'} than {self.over}"
+        if hundredths(self.value) == "0.0":
+            told = f"as many as {self.over}"
         return f"{told} (95{SPACE}% interval {self.ends})" if self.ends else told
 
 
@@ -100,6 +102,8 @@ class Verdict:
     title: str
     """the judgement in a few words"""
     sentences: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    """how the judgement was made, and what was not measured, for who asks"""
 
 
 def judge(rows: Sequence[Row], subject: str) -> Verdict:
@@ -113,7 +117,7 @@ def judge(rows: Sequence[Row], subject: str) -> Verdict:
     """
     main = main_row(rows, subject)
     if main is None:
-        return _without_accuracy(rows, subject)
+        return Verdict("unknown", *without_accuracy(rows, subject))
     main, why = by_classes(rows, main)
     random = untrained_row(rows, main)
     others = [row for name in BASELINES if (row := find(rows, name, main.protocol, main.metric)) is not None]
@@ -131,9 +135,10 @@ def judge(rows: Sequence[Row], subject: str) -> Verdict:
     near = by_neighbours(rows, main)
     if near and near[0].helped and tone == "unclear":
         title = f"Better than random weights by kNN, not shown by {read_by(main.protocol)}"
-    said = (*((near[1],) if near else ()), *map(_ahead, ahead), *otherwise_trained(rows, main))
+    said = (*((near[1],) if near else ()), *map(_ahead, ahead))
+    said += tuple(f"{told[0].upper()}{told[1:]}." for told in otherwise_trained(rows, main))
     numbers = _numbers(rows, main, random, others)
-    known = leaks([row for row in rows if row.value > 0])
+    known = leaks_beside(rows, main)
     return Verdict(tone, title, (numbers, *why, conclusion, *_one_draw(main), *said, *known))
 
 
@@ -143,11 +148,19 @@ def main_row(rows: Sequence[Row], subject: str) -> Row | None:
 
 
 def by_preference(rows: Sequence[Row]) -> list[Row]:
-    """The accuracies among `rows`, those to judge by first: linear, kNN, others as they come; top-1 before others."""
+    """The accuracies among `rows`, those to judge by first: linear, kNN, others as they come; top-1 before others.
+
+    Those with few labels come last, the most labels first.
+    """
     shares = [row for row in rows if row.is_share]
     protocols = list(dict.fromkeys(["linear", "knn", *(row.protocol for row in shares)]))
     metrics = ("top1", "balanced", "top5")
-    return sorted(shares, key=lambda row: (protocols.index(row.protocol), metrics.index(row.metric)))
+
+    def place(row: Row) -> tuple[float, ...]:
+        labels = row.setting.get("labels", 0) if amount_of_labels(row.protocol) else math.inf
+        return -labels, protocols.index(row.protocol), metrics.index(row.metric)
+
+    return sorted(shares, key=place)
 
 
 def by_classes(rows: Sequence[Row], main: Row) -> tuple[Row, list[str]]:
@@ -167,12 +180,6 @@ def by_classes(rows: Sequence[Row], main: Row) -> tuple[Row, list[str]]:
 def _one_draw(row: Row) -> list[str]:
     """What is said of an accuracy with few labels that were drawn once."""
     return [f"It rests on {row.setting['drawn']}."] if "drawn" in row.setting else []
-
-
-def untrained_row(rows: Sequence[Row], main: Row) -> Row | None:
-    """Random weights of a network, measured as `main` was."""
-    same = [row for row in rows if (row.protocol, row.metric) == (main.protocol, main.metric)]
-    return next((row for row in same if row.subject.startswith(UNTRAINED)), None)
 
 
 def _numbers(rows: Sequence[Row], main: Row, random: Row | None, others: Sequence[Row]) -> str:
@@ -277,17 +284,16 @@ def _apart(a: Row, b: Row) -> bool:
 
 
 def otherwise_trained(rows: Sequence[Row], main: Row) -> list[str]:
-    """How the same network trained from labels, and weights pretrained elsewhere, do beside `main`, a sentence each."""
+    """How the same network trained from labels, and weights pretrained elsewhere, do beside `main`, a clause each."""
     told = []
     for row in (row for row in rows if row.metric == main.metric):
         if row.subject.startswith(PRETRAINED) and row.protocol == main.protocol:
-            name = subject_in_words(row.subject)
-            who = f"{name[0].upper()}{name[1:]}, which learnt from other images, reach"
+            who = f"{subject_in_words(row.subject)}, which learnt from other images, reach"
         elif row.subject.startswith(SUPERVISED) and row.protocol in (main.protocol, "supervised"):
             reader = f" and read by {READERS[row.protocol]}" if row.protocol in READERS else ""
             steps = f" ({count(row.setting['steps'])} steps)" if "steps" in row.setting else ""
             who = (
-                f"The same network, trained from scratch with all the labels instead{steps}{reader}, reaches"
+                f"the same network, trained from scratch with all the labels instead{steps}{reader}, reaches"
             )
         else:
             continue
@@ -295,9 +301,26 @@ def otherwise_trained(rows: Sequence[Row], main: Row) -> list[str]:
         evidence = "" if gain.p is None else f" ({gain.evidence})"
         told.append(
             f"{who} {_with_interval(row)}: {points(gain.value)} {'less' if gain.value > 0 else 'more'} than this "
-            f"encoder{evidence}."
+            f"encoder{evidence}"
         )
     return told
+
+
+def leaks_beside(rows: Sequence[Row], main: Row) -> list[str]:
+    """What is said of test images that are in another set too, with the accuracy of `main` without them."""
+    told = []
+    name = main.protocol if main.metric == "top1" else f"{main.protocol} (mean over classes)"
+    for row in (row for row in rows if row.protocol == LEAKAGE and row.value > 0):
+        without = row.setting.get("without", {}).get(name)
+        if without is None:
+            told += leaks([row])
+            continue
+        others = f"{row.metric.removeprefix('in_')} images"
+        told.append(
+            f"{count(row.value * row.n)} of the {count(row.n)} test images are also among the {others}; without them "
+            f"it is {percent(without['value'])} ({interval(without['low'], without['high'])})."
+        )
+    return list(dict.fromkeys(told))
 
 
 def _ahead(row: Row) -> str:
@@ -306,46 +329,3 @@ def _ahead(row: Row) -> str:
         f"{name[0].upper()}{name[1:]}, which needs no training, does at least as well, with "
         f"{_with_interval(row)}: say so wherever you quote this encoder."
     )
-
-
-def _without_accuracy(rows: Sequence[Row], subject: str) -> Verdict:
-    measured = [row for row in rows if row.subject == subject and row.is_measure]
-    if measured:
-        return Verdict("unknown", "Measured, but not for accuracy", tuple(_beside(rows, measured)))
-    own = [row for row in rows if row.subject == subject and row.protocol == LABEL_FREE]
-    if not own:
-        return Verdict(
-            "unknown",
-            "Not evaluated",
-            (
-                "Nothing has been measured on held-out images, so nothing is known of what this encoder is "
-                "worth: run nolabel evaluate with labelled images.",
-            ),
-        )
-    told = dict.fromkeys(str(row.setting["verdict"]) for row in own if row.setting.get("verdict"))
-    values = listed(f"{METRICS_IN_WORDS.get(row.metric, row.metric)} {number(row.value)}" for row in own)
-    protocols = listed(dict.fromkeys(protocol_in_words(row.protocol) for row in own))
-    return Verdict(
-        "unknown",
-        "No labels, so no accuracy",
-        (
-            f"Without labels only the features themselves can be described ({protocols}: {values}).",
-            *told,
-            "They show whether the features collapsed, not whether they are useful: a few hundred labelled "
-            "images given with --labels are enough to know.",
-        ),
-    )
-
-
-def _beside(rows: Sequence[Row], measured: Sequence[Row]) -> list[str]:
-    """Each protocol's measures of an encoder, with those of random weights where they are there."""
-    told = []
-    for protocol in dict.fromkeys(row.protocol for row in measured):
-        values = []
-        for row in (row for row in measured if row.protocol == protocol):
-            random = untrained_row(rows, row)
-            against = f" (random weights: {random.in_words})" if random else ""
-            values.append(f"{measure_in_words(row.metric)} {row.in_words}{against}")
-        name = protocol_in_words(protocol)
-        told.append(f"{name[0].upper()}{name[1:]}: {listed(values)}.")
-    return [*told, "For a judgement on the encoder measure its accuracy too: --protocols linear,knn."]
