@@ -42,15 +42,11 @@ class Held:
     def pairs(self, test_paths: Sequence[str]) -> tuple[Pair, ...]:
         """Each test image, named by `test_paths`, with the images that it is found as."""
         found = self.leakage
-        every = zip(found.pairs.tolist(), found.identical.tolist(), found.correlation.tolist(), strict=True)
+        places: list[tuple[int, int]] = found.pairs.tolist()
+        every = zip(places, found.identical, (1 - found.correlation).clip(0).tolist(), strict=True)
         return tuple(
-            Pair(
-                test_paths[test],
-                self.paths[other],
-                "identical" if same else "near",
-                max(0.0, 1 - correlation),
-            )
-            for (test, other), same, correlation in every
+            Pair(test_paths[test], self.paths[other], "identical" if same else "near", distance)
+            for (test, other), same, distance in every
         )
 
 
@@ -96,7 +92,8 @@ def results(
         test: int64, positions of the test images in `store`.
         own: the encoder's results, with predictions.
     """
-    rows, test_paths = [], [store.paths[place] for place in test.tolist()]
+    places: list[int] = test.tolist()
+    rows, test_paths = [], [store.paths[place] for place in places]
     for metric, held in found.items():
         if isinstance(held, DataError):
             value, setting = 1.0, {"sentence": str(held), "compared": False}
