@@ -49,7 +49,7 @@ def test_painted_errors_are_white_where_nothing_was_hidden() -> None:
     assert title == "error\n(bright: 25%)"
     assert shown[..., 2:].eq(1).all()
     assert shown[..., :2].amin(1).lt(1).all()
-    assert notes == ["off by 25%,\nthe grey hole by 40%"]
+    assert notes == ["off by 25%,\nthe grey by 40%"]
 
 
 def test_a_trained_context_encoder_marks_its_errors() -> None:
@@ -75,7 +75,7 @@ def test_a_trained_colorization_marks_its_errors(loss: str, monkeypatch: pytest.
     monkeypatch.setattr(method, "colours", grey)
     figure = method.panel(images, generator(0), trained=True)
     told = [axis.get_xlabel() for axis in figure.axes if axis.get_xlabel()]
-    assert told == [f"off by {mean:.0f},\na grey picture by {mean:.0f}" for mean in chroma.tolist()]
+    assert told == [f"off by {mean:.0f},\na grey one by {mean:.0f}" for mean in chroma.tolist()]
     assert titled(figure, "error").get_xlabel() == told[0]
 
 

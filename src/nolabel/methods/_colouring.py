@@ -117,7 +117,7 @@ def panel(method: "Colorization", images: ImageBatch, trained: bool) -> "Figure"
     columns = {"what it sees": (method.split(rgb)["grey"] * 0.25 + 0.5).clamp(0, 1)}
     if trained:
         own = method.options.temperature
-        made = {"mean (T = 1)": 1.0, f"annealed (T = {own:g})": own, "likeliest (T = 0)": 0.0}
+        made = {"mean\n(T = 1)": 1.0, f"annealed\n(T = {own:g})": own, "likeliest\n(T = 0)": 0.0}
         with evaluating(method):
             for title, temperature in made.items() if method.bins else {"its colours": None}.items():
                 columns[title] = joined(rgb, method.colours(rgb, temperature), method.space)
@@ -127,12 +127,12 @@ def panel(method: "Colorization", images: ImageBatch, trained: bool) -> "Figure"
         error = f"error{f' at T = {own:g}' * method.bins}\n(bright: {wrong.amax():.0f} in ab)"
         columns[error] = heat(wrong)
         notes = [
-            f"off by {mean:.0f},\na grey picture by {grey:.0f}"
+            f"off by {mean:.0f},\na grey one by {grey:.0f}"
             for mean, grey in zip(wrong.mean((1, 2)).tolist(), chroma.mean((1, 2)).tolist(), strict=True)
         ]
     truth = "the truth" if _is_coloured(rgb).any() else "as it came (black and white)"
     columns[truth] = rgb
-    return picture_grid(columns, "Colorization: which colours did the image have?", 2.0, notes, error)
+    return picture_grid(columns, "Colorization: which colours did the image have?", 1.6, notes, error)
 
 
 def _is_coloured(rgb: Tensor) -> Tensor:

@@ -43,9 +43,7 @@ def errors_shown(
         ((image - truth).abs() * hidden).sum((1, 2, 3)) / (3 * hidden.sum((1, 2, 3)))
         for image in (painted, given)
     ]
-    notes = [
-        f"off by {own:.0%},\nthe grey hole by {grey:.0%}" for own, grey in torch.stack(means, 1).tolist()
-    ]
+    notes = [f"off by {own:.0%},\nthe grey by {grey:.0%}" for own, grey in torch.stack(means, 1).tolist()]
     return f"error\n(bright: {wrong.amax():.0%})", shown, notes
 
 

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
 
 LETTERS_PER_INCH = 8.5
 """of a title in 13 points, with room to spare: the titles of the methods have ten to eleven"""
+NOTE = 0.5
+"""inches of a note of two lines"""
 
 
 def picture_grid(
@@ -24,7 +26,8 @@ def picture_grid(
     from matplotlib.figure import Figure
 
     rows = len(next(iter(columns.values())))
-    figure = Figure(figsize=(max(4.0, side * len(columns)), side * rows + 0.8), layout="constrained")
+    height = side * rows + 0.8 + NOTE * len(notes)
+    figure = Figure(figsize=(max(4.0, side * len(columns)), height), layout="constrained")
     axes = figure.subplots(rows, len(columns), squeeze=False)
     for column, (name, pictures) in enumerate(columns.items()):
         axes[0, column].set_title(name, fontsize=12)
@@ -35,7 +38,7 @@ def picture_grid(
             axis.spines[:].set_visible(False)
         if name == noted:
             for axis, note in zip(axes[:, column], notes, strict=True):
-                axis.set_xlabel(note, fontsize=10)
+                axis.set_xlabel(note, fontsize=12)
     titled(figure, title)
     return figure
 
