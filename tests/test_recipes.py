@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,12 @@ import torch
 
 from cli_helpers import Say, one_line
 from nolabel import catalog, recipes
+from nolabel.cli import _screen
+from nolabel.cli.reproduce import _numbers
 from nolabel.data.store import ImageStore
 from nolabel.encoders.base import build
 from nolabel.methods.base import DataInfo, Method, Recipe
+from nolabel.runs import DESCRIPTION, EVALUATION, FORMAT, write_rows
 from nolabel.seeds import generator
 from small import smooth_images
 
@@ -42,10 +46,33 @@ def test_the_header_has_command_length_hardware_and_result(name: str) -> None:
     found = recipes.find(name)
     header = " ".join(str(importlib.import_module(f"nolabel.recipes.{found.method}").__doc__).split())
     line = header.partition(f"`nolabel reproduce {name} ")[2].partition(" - `")[0]
-    assert found.hardware
+    assert re.search(r"[0-9.]+ (minutes|hours|days)|two cores", found.hardware)
+    assert found.hardware != "two cores of a processor" or "minutes" in found.length
     assert f"`: {found.asked}; {found.hardware}; {' '.join(found.result.split())}." in line
     assert "not run" in line or found.measured()
     assert found.deviations
+
+
+PAPER_NETS = Path(__file__).parents[1] / "docs" / "results" / "paper_nets.md"
+IMAGES = {"ImageNet": 1_281_167, "CIFAR-10": 50_000, "Paris StreetView": 14_900}
+
+
+@pytest.mark.parametrize("name", recipes.of_papers())
+def test_days_of_the_whole_follow_from_the_steps_that_were_timed(name: str) -> None:
+    found = recipes.find(name)
+    told = re.search(
+        r"([0-9.]+) s a step of (\d+) images on one Zen 4 thread, so about ([0-9.]+) days", found.hardware
+    )
+    assert (told is None) != ("the paper gives no minutes" in found.hardware)
+    if told is None:
+        return
+    seconds, batch, days = map(float, told.groups())
+    (line,) = (row for row in PAPER_NETS.read_text().splitlines() if row.startswith(f"| {name} |"))
+    cells = [cell.strip() for cell in line.split("|")]
+    assert batch == float(cells[4])
+    assert seconds == pytest.approx(float(cells[5]) * 60 / 200, rel=0.03)
+    steps = found.length["epochs"] * IMAGES[found.dataset] / batch
+    assert days == pytest.approx(steps * seconds / 86_400, rel=0.05)
 
 
 def test_a_result_is_of_the_recipe_s_own_setting() -> None:
@@ -139,6 +166,36 @@ def test_wrong_use_is_one_sentence(words: list[str], named: str, say: Say) -> No
     one_line(err, named)
 
 
+def test_measured_and_published_numbers_never_share_a_column(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    about = {"format": FORMAT, "encoder": "nin4", "data": {"source": "cifar10.zip"}}
+    (tmp_path / DESCRIPTION).write_text(json.dumps(about))
+    row = {"subject": "rotation", "protocol": "conv", "metric": "top1", "value": 0.5, "low": 0.4, "high": 0.6}
+    purity = {"subject": "rotation", "protocol": "clustering", "metric": "purity", "value": 0.25}
+    gain = row | {"metric": "top1_difference", "setting": {"against": "pixels"}}
+    write_rows(tmp_path / EVALUATION, [row, purity, gain])
+    shown: list[tuple[list[str], list[list[str]]]] = []
+    monkeypatch.setattr(_screen, "table", lambda head, rows, right: shown.append((head, rows)))
+    found = recipes.find("rotation-paper")
+    _numbers(tmp_path, found)
+    ((head, rows),) = shown
+    cells = [dict(zip(head, cells, strict=True)) for cells in rows]
+    here = [one for one in cells if one["measured here"]]
+    assert not any(one["published"] or one["source"] for one in here)
+    assert [one["measured here"] for one in here] == [
+        "50.0\N{NO-BREAK SPACE}% (40.0 to 60.0)",
+        "25.0\N{NO-BREAK SPACE}%",
+    ]
+    assert [one["metric"] for one in here] == ["top-1", "purity"]
+    printed = [one for one in cells if one["published"]]
+    assert len(printed) == len(found.published())
+    assert len(cells) == len(here) + len(printed)
+    assert all(one["protocol"] and one["source"] for one in printed)
+    same = [one["data set"] == found.dataset for one in printed]
+    assert same == sorted(same, reverse=True)
+
+
 @pytest.mark.slow
 def test_reproduce_trains_measures_and_goes_on_where_it_stopped(
     small_images: Path, tmp_path: Path, say: Say
@@ -147,7 +204,7 @@ def test_reproduce_trains_measures_and_goes_on_where_it_stopped(
     words = ("reproduce", "rotation-scaled", small_images, "--steps", 2, "--out", run)
     code, out, err = say(*words)
     assert code == 0, err
-    assert out.index("Measured here") < out.index("Published") < out.index("What differs")
+    assert out.index("Measured here") < out.index("What differs")
     assert "2 steps instead of 10 minutes" in out
     rows = (run / "evaluation.jsonl").read_text()
     assert {json.loads(line)["subject"] for line in rows.splitlines()} >= {"rotation"}

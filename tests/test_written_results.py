@@ -10,7 +10,8 @@ import pytest
 import torch
 
 import nolabel
-from nolabel.cli.reproduce import _measured as told_of
+from nolabel import recipes
+from nolabel.cli.reproduce import _numbers
 from nolabel.data.store import ImageStore
 from nolabel.encoders._io import save_encoder
 from nolabel.encoders.base import build
@@ -135,5 +136,5 @@ def test_a_leak_is_told_beside_what_was_measured(tmp_path: Path, capsys: pytest.
     leak = {"subject": "rotation", "protocol": "leakage", "metric": "in_pretraining", "value": 1.0}
     write_rows(tmp_path / "evaluation.jsonl", [leak | {"setting": {"sentence": sentence}}])
     (tmp_path / "run.json").write_text('{"format": 1, "encoder": "resnet10", "data": {"source": "x"}}')
-    told_of(tmp_path)
+    _numbers(tmp_path, recipes.find("rotation-scaled"))
     assert sentence in capsys.readouterr().out

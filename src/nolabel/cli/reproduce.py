@@ -6,7 +6,7 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from nolabel import recipes
-from nolabel.cli import _numbers, _screen
+from nolabel.cli import _screen
 from nolabel.errors import UsageError
 
 
@@ -25,8 +25,8 @@ def reproduce(
 ) -> None:
     """Run a published setting again, measure it, and say what was published and what differs.
 
-    Without a recipe, list them. Published and measured numbers stand in tables of their own: they compare only
-    where data set, encoder and protocol are the same.
+    Without a recipe, list them. Published and measured numbers stand in columns of their own: they compare only
+    where data set, encoder, protocol and metric are the same.
     """
     if recipe is None:
         return _list()
@@ -40,9 +40,7 @@ def reproduce(
     asked = {name: value for name, value in (("minutes", minutes), ("steps", steps)) if value is not None}
     folder = out or Path("runs") / f"reproduce-{recipe.replace('_', '-')}-{Path(data).stem}"
     _carry_out(found, data, folder, asked or dict(found.length), labels, seed)
-    _measured(folder)
-    _screen.line("\nPublished")
-    _numbers.published(found.published())
+    _numbers(folder, found)
     _screen.line("\nWhat differs from the published setting:")
     shorter = (f"Length: {recipes.length_in_words(asked)} instead of {found.asked}.",) if asked else ()
     for sentence in (
@@ -82,21 +80,33 @@ def _carry_out(
     _screen.line(f"The report is {write_report(folder)}.")
 
 
-def _measured(folder: Path) -> None:
-    from nolabel.report.records import leaks, read_table
+def _numbers(folder: Path, found: recipes.Reproduction) -> None:
+    """One table of what was measured in `folder` and of what was published; a row has only the cell that it has."""
+    from nolabel.report import records
     from nolabel.runs import EVALUATION, read_description
 
-    about, found = read_description(folder), read_table(folder / EVALUATION)
-    rows = [
+    about, every = read_description(folder), records.read_table(folder / EVALUATION)
+    here = [
         (
-            row.subject, about["encoder"], Path(about["data"]["source"]).name, row.protocol, row.metric,
-            f"{100 * row.value:.1f}", row.ends,
+            records.subject_in_words(row.subject), about["encoder"], Path(about["data"]["source"]).name,
+            records.protocol_in_words(row.protocol),
+            records.METRICS_IN_WORDS.get(row.metric) or records.measure_in_words(row.metric, row.against),
+            f"{row.in_words} ({row.ends})" if row.ends else row.in_words, "", "",
         )
-        for row in found
-        if row.is_share
+        for row in every
+        if row.is_share or row.is_measure
     ]  # fmt: skip
-    _screen.line("\nMeasured here")
-    headings = ("features", "encoder", "data set", "protocol", "metric", "value", "95 % interval")
-    _screen.table(headings, rows, right=("value",))
-    for sentence in leaks(found):
+    printed = [
+        (row.method, row.encoder, row.dataset, row.protocol, row.metric, "", row.shown, row.source)
+        for row in sorted(found.published(), key=lambda row: row.dataset != found.dataset)
+        if row.implements == found.method
+    ]
+    _screen.line(
+        "\nMeasured here (in brackets: 95 % interval) and published (in per cent unless the metric names a unit). "
+        "Compare only where data set, encoder, protocol and metric are the same:"
+    )
+    headings = ("of", "encoder", "data set", "protocol", "metric", "measured here", "published", "source")
+    _screen.table(headings, [*here, *printed], right=("measured here", "published"))
+    _screen.line(f"What others reach in the same tables: nolabel methods {found.method.replace('_', '-')}.")
+    for sentence in records.leaks(every):
         _screen.line(sentence)
