@@ -1,5 +1,6 @@
 """Options given from Python are checked as those of the command line are."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -28,6 +29,9 @@ class Options:
     flag: bool = False
     turn_p: float = 0.5
     chosen_p: float = -1.0
+    dropout: float = 0.0
+    chosen: int = -1
+    endless: float = math.inf
 
 
 @pytest.mark.parametrize(
@@ -46,6 +50,11 @@ class Options:
         ({"turn_p": 1.5}, "option turn_p is 1.5: give a probability"),
         ({"chosen_p": -0.5}, "option chosen_p is -0.5: give a probability"),
         ({"turn_p": float("nan")}, "option turn_p is nan"),
+        ({"dropout": 1.5}, "option dropout is 1.5: give a probability"),
+        ({"share": float("nan")}, "option share is nan: give finite numbers"),
+        ({"sides": (1.0, float("inf"))}, "option sides is .*: give finite numbers"),
+        ({"count": -1}, "option count is -1: give a whole number of 0 or more"),
+        ({"chosen": -2}, "option chosen is -2: give a whole number of 0 or more"),
     ],
 )
 def test_a_value_that_its_type_does_not_allow(wrong: dict[str, Any], part: str) -> None:
@@ -54,7 +63,7 @@ def test_a_value_that_its_type_does_not_allow(wrong: dict[str, Any], part: str) 
 
 
 def test_what_fits_passes_unchanged() -> None:
-    made = Options("three", ("b", "a"), "x", 1, 2, (1, 2.5), "n", True, 1, -1.0)
+    made = Options("three", ("b", "a"), "x", 1, 2, (1, 2.5), "n", True, 1, -1.0, 1.0, -1, math.inf)
     assert catalog.checked(made) is made
 
 
@@ -100,6 +109,29 @@ def test_colorization_names_what_its_options_may_be(option: str, value: float) -
     """`rebalance=0` divided by the frequency of classes that no image has."""
     with pytest.raises(UsageError, match=f"{option}.*not {value}"):
         ColorizationOptions(**{option: value})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("method", "wrong"),
+    [
+        ("simclr", {"head_out": 0}),
+        ("jigsaw", {"per_tile": 0}),
+        ("jigsaw", {"head_hidden": 0}),
+        ("context_prediction", {"head_hidden": 0}),
+        ("rotation", {"crop_pad": 17}),
+    ],
+)
+def test_a_layer_without_width_and_a_shift_past_the_image_are_refused(method: str, wrong: Any) -> None:
+    (name,) = wrong
+    with pytest.raises(UsageError, match=f"{name}[^:]*\\.$"):
+        catalog.load("methods", method, Method).Options(**wrong)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("rate", [-0.1, math.nan, math.inf])
+def test_a_rate_that_is_none_is_refused_and_leaves_nothing(rate: float, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--lr must be a finite number of 0 or more"):
+        nolabel.pretrain("rotation", toy_store(), steps=1, out=tmp_path / "run", lr=rate, progress=False)
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("kind", ["methods", "evaluation"])

@@ -157,7 +157,7 @@ def test_no_evaluator_sees_z() -> None:
 
 
 def test_options_out_of_range_are_refused() -> None:
-    for wrong in ({"grad_cache": -1}, {"extra_ops": ("cutmix",)}):
+    for wrong in ({"head_out": 0}, {"extra_ops": ("cutmix",)}):
         with pytest.raises(UsageError, match="extra_ops of cutout"):
             SimCLROptions(**wrong)  # type: ignore[arg-type]
 

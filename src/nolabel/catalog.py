@@ -10,6 +10,7 @@ import functools
 import importlib
 import importlib.util
 import inspect
+import math
 from dataclasses import fields
 from numbers import Integral, Real
 from pathlib import Path
@@ -124,10 +125,11 @@ def load(kind: str, name: str, contract: type) -> type:
 def checked(options: T) -> T:
     """`options`, a dataclass whose fields hold what their types allow; the command line checks its words likewise.
 
-    A field whose name ends in `_p` is a probability; a default outside 0 to 1 stands for a choice of the program.
+    Numbers are finite, whole ones are not below 0, and a field whose name ends in `_p` or `dropout` is a probability;
+    a default that is not stands for a choice of the program, and is allowed.
 
     Raises:
-        UsageError: a word that is none of a field's `Literal`, a value of another type, a probability outside 0 to 1.
+        UsageError: a word that is none of a field's `Literal`, a value of another type, a number out of these ranges.
     """
     hints = get_type_hints(type(options))
     for field in fields(cast(Any, options)):
@@ -138,9 +140,22 @@ def checked(options: T) -> T:
                 raise UsageError(unknown(f"value of {field.name}", str(value), words))
             kind = hint.__name__ if isinstance(hint, type) else str(hint)
             raise UsageError(f"The option {field.name} is {value!r}: give a value of type {kind}.")
-        if hint is float and field.name.endswith("_p") and value != field.default and not 0 <= value <= 1:
-            raise UsageError(f"The option {field.name} is {value!r}: give a probability, 0 to 1.")
+        if value != field.default and (wanted := _range_left(value, field.name, hint)):
+            raise UsageError(f"The option {field.name} is {value!r}: give {wanted}.")
     return options
+
+
+def _range_left(value: Any, name: str, hint: Any) -> str | None:
+    """What the numbers of a field must be, where those of `value` are not."""
+    every = value if isinstance(value, tuple) else (value,)
+    numbers = [float(one) for one in every if isinstance(one, Real)]
+    if not all(math.isfinite(one) for one in numbers):
+        return "finite numbers"
+    if hint is int and numbers[0] < 0:
+        return "a whole number of 0 or more"
+    if hint is float and name.endswith(("_p", "dropout")) and not 0 <= numbers[0] <= 1:
+        return "a probability, 0 to 1"
+    return None
 
 
 def _words(hint: Any) -> tuple[Any, ...]:

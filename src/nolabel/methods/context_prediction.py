@@ -78,6 +78,8 @@ class ContextPredictionOptions:
     def __post_init__(self) -> None:
         if self.grids < 1 or (self.layout == "centre" and self.grids > 1):
             raise UsageError("Context prediction needs grids >= 1, and 1 around the middle.")
+        if self.head_hidden < 1:
+            raise UsageError(f"Context prediction needs head_hidden >= 1 (not {self.head_hidden}).")
         if self.patch and self.patch < SMALLEST:
             raise UsageError(
                 f"A patch of {self.patch} px is too small for an encoder: take {SMALLEST} px or more."

@@ -85,9 +85,10 @@ class JigsawOptions:
     """share of the hidden units that is dropped (paper 0.5)"""
 
     def __post_init__(self) -> None:
-        if self.grid not in (0, 2, 3) or self.puzzles < 1:
+        if self.grid not in (0, 2, 3) or min(self.puzzles, self.per_tile, self.head_hidden) < 1:
             raise UsageError(
-                f"Jigsaw needs a grid of 2 or 3 (not {self.grid}) and puzzles >= 1 (not {self.puzzles})."
+                f"Jigsaw needs a grid of 2 or 3 (not {self.grid}), and puzzles (not {self.puzzles}), per_tile (not "
+                f"{self.per_tile}) and head_hidden (not {self.head_hidden}) of 1 or more."
             )
         if min(self.min_hamming, self.min_gap) < 0:
             raise UsageError("Jigsaw needs min-hamming and min-gap of 0 or more.")

@@ -80,10 +80,10 @@ class RotationOptions:
 
     def __post_init__(self) -> None:
         check_sizes(self.sizes, self.size_changes)
-        if not 0 <= self.border_crop < 0.5 or self.turns_per_image < 1:
+        if not 0 <= self.border_crop < 0.5 or self.turns_per_image < 1 or self.crop_pad > 16:
             raise UsageError(
-                f"Rotation needs border_crop in [0, 0.5) (not {self.border_crop}) and turns_per_image >= 1 "
-                f"(not {self.turns_per_image})."
+                f"Rotation needs border_crop in [0, 0.5) (not {self.border_crop}), turns_per_image >= 1 (not "
+                f"{self.turns_per_image}) and crop_pad up to 16, half of 32 px (not {self.crop_pad})."
             )
 
 

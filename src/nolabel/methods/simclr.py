@@ -127,10 +127,8 @@ class SimCLROptions:
             raise UsageError("The loss dclw weighs its pairs by cosines: use --loss dcl, or keep normalise.")
         if self.mining != "all" and self.loss not in ("nt_logistic", "margin"):
             raise UsageError(f"Only the losses nt_logistic and margin mine negatives, and not {self.loss}.")
-        if self.grad_cache < 0 or not set(self.extra_ops) <= set(_simclr_views.EXTRA):
-            raise UsageError(
-                f"SimCLR needs grad_cache >= 0 and extra_ops of {', '.join(_simclr_views.EXTRA)}."
-            )
+        if self.head_out < 1 or not set(self.extra_ops) <= set(_simclr_views.EXTRA):
+            raise UsageError(f"SimCLR needs head_out >= 1 and extra_ops of {', '.join(_simclr_views.EXTRA)}.")
         check_sizes(self.sizes, self.size_changes)
 
 

@@ -1,5 +1,6 @@
 """From what was asked for to a run that can start: new, resumed or extended."""
 
+import math
 import shlex
 import sys
 import time
@@ -204,6 +205,8 @@ def _recipe(request: Request, kind: type[Method], options: Any, data: DataInfo) 
         recipe = replace(recipe, batch_size=request.asked["batch_size"])
     if request.asked["lr"] is not None:
         recipe = replace(recipe, lr=request.asked["lr"], lr_rule="fixed")
+    if not 0 <= recipe.lr < math.inf:
+        raise UsageError(f"--lr must be a finite number of 0 or more, not {recipe.lr}.")
     recipe, sentence = fitted(recipe, data.images, world_size(request.asked["devices"]))
     if recipe.batch_size < (least := kind.least_images(options)):
         raise UsageError(
