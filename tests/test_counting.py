@@ -344,6 +344,12 @@ def test_parameters_of_the_papers_net() -> None:
     assert PAPER_IMAGENET[1].drop_factor ** -29 == pytest.approx(0.9**29)
 
 
+def test_an_image_of_a_pixel_is_cropped_to_it_however_large_it_was_loaded() -> None:
+    method, images = counting(load_scale=40.0), smooth_images(2, (1, 1))
+    views = method.views(images, method.draw(2, seeds.generator(0), 0.0))
+    assert (views["whole"].flatten(2).std(2) < 1e-5).all()
+
+
 @pytest.mark.parametrize("wrong", [{"margin": 0}, {"load_scale": 0.9}, {"counts": -1}])
 def test_options_out_of_range_are_refused_in_one_sentence(wrong: dict) -> None:
     with pytest.raises(UsageError) as error:

@@ -182,7 +182,7 @@ class Counting(Method):
         """The square of each image that becomes the crop: int64 (B, 4), top, left, height, width."""
         o, sizes = self.options, torch.stack([images.heights, images.widths], 1)
         shorter = sizes.amin(1, keepdim=True)
-        loaded = (shorter / o.load_scale).round().long()
+        loaded = (shorter / o.load_scale).round().long().clamp_min(1)
         side = loaded if o.predownscale else shorter.clamp_max(2 * self.side)
         within = shorter.expand(-1, 2) if o.central_precrop else sizes
         start = (sizes - within) // 2 + (place.to(sizes.device) * (within - side + 1)).long()
