@@ -72,12 +72,9 @@ def test_separate_clusters_are_told_apart_and_the_choice_is_said() -> None:
 
 def test_k_is_chosen_on_training_images_and_cut_to_their_number() -> None:
     noisy = clusters(60, 2, 3.0)
-    k, _, found = knn.KNN(knn.KNNOptions(k=(1, 200))).choose(
-        noisy.stage("pooled", noisy.train), noisy.labels[noisy.train], 2, seed=0
-    )
-    assert k <= 32
-    assert found["validation"] is not None
-    assert 0 <= found["validation"] <= 1
+    chosen = knn.KNN(knn.KNNOptions(k=(1, 200))).run(noisy, seed=0)[0].chosen
+    assert chosen["k"] <= 32
+    assert 0 <= chosen["validation"] <= 1
 
 
 def test_one_image_a_class_leaves_nothing_to_choose_by() -> None:

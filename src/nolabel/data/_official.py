@@ -1,7 +1,8 @@
 """How the data sets of SimCLR's transfer table lie on disk, and which of their images are for training and testing.
 
 Each function takes the folder that torchvision unpacks a set into and gives its images by the set's official
-lists. Training and validation images are joined, as the paper does after it has chosen λ (Chen et al. 2020, B.8).
+lists. Training and validation images are joined, as the paper does after it has chosen λ (Chen et al. 2020, B.8);
+`VALIDATION` tells which are for choosing.
 """
 
 import json
@@ -137,6 +138,36 @@ def flowers102(root: Path) -> Iterator[Entry]:
     for split, part in ((TRAIN, "trnid"), (TRAIN, "valid"), (TEST, "tstid")):
         for image in parts[part].tolist():
             yield Entry(f"jpg/image_{image:05d}.jpg", Flowers102.classes[numbers[image - 1] - 1], split)
+
+
+def _validation_of_aircraft(root: Path) -> list[str]:
+    lines = (root / "data" / "images_variant_val.txt").read_text(encoding="utf-8").splitlines()
+    return [f"data/images/{line.split(' ', 1)[0]}.jpg" for line in lines]
+
+
+def _validation_of_voc2007(root: Path) -> list[str]:
+    names = (root / "ImageSets" / "Main" / "val.txt").read_text(encoding="utf-8").split()
+    return [f"JPEGImages/{name}.jpg" for name in names]
+
+
+def _validation_of_dtd(root: Path) -> list[str]:
+    return [f"images/{name}" for name in (root / "labels" / "val1.txt").read_text(encoding="utf-8").split()]
+
+
+def _validation_of_flowers102(root: Path) -> list[str]:
+    from scipy.io import loadmat
+
+    numbers = loadmat(root / "setid.mat", squeeze_me=True)["valid"].tolist()
+    return [f"jpg/image_{image:05d}.jpg" for image in numbers]
+
+
+VALIDATION: dict[str, Callable[[Path], list[str]]] = {
+    "aircraft": _validation_of_aircraft,
+    "voc2007": _validation_of_voc2007,
+    "dtd": _validation_of_dtd,
+    "flowers102": _validation_of_flowers102,
+}
+"""set -> the paths of its official validation images, which are among its training images; OSError: no list is there"""
 
 
 def _drawn(root: Path, pattern: str, label_of: Callable[[str], str]) -> dict[str, list[str]]:

@@ -158,6 +158,23 @@ def folds(source: str, paths: Sequence[str], downloads: Path | None = None) -> l
         ) from None
 
 
+def validation(source: str, paths: Sequence[str], downloads: Path | None = None) -> list[int]:
+    """Positions in `paths` of the official validation images of the data set named `source`; none where it has none.
+
+    Args:
+        paths: of the images, as its listing gives them.
+        downloads: None: the folder of the user's cache.
+    """
+    kind, listed = SETS.get(source), _official.VALIDATION.get(source)
+    if listed is None or not isinstance(kind, Unpacked):
+        return []
+    try:
+        official = set(listed((downloads or cache.folder() / "downloads") / kind.folder))
+    except OSError:
+        return []
+    return [place for place, path in enumerate(paths) if path in official]
+
+
 def _from_files(name: str, kind: Unpacked, downloads: Path) -> Files:
     root, unfinished = downloads / kind.folder, downloads / f"{name}.unfinished"
     if root.exists() and unfinished.exists():  # torchvision would take the folder for the whole set

@@ -73,6 +73,7 @@ def extract(
         labels=store.labels,
         train=division.train,
         test=division.test,
+        validation=division.validation,
         class_names=store.class_names,
         compute=reader,
         setting={

@@ -17,7 +17,6 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from nolabel.encoders.base import Encoder
 from nolabel.errors import RunError
 from nolabel.evaluation import _accuracy
-from nolabel.evaluation._split import held_out
 from nolabel.evaluation.base import Features, Network, Result, not_finite
 from nolabel.number_format import autocast, fast_precision
 from nolabel.seeds import generator
@@ -187,10 +186,10 @@ def accuracies(
 
 
 def halves(subject: Features, seed: int) -> tuple[Tensor, Tensor]:
-    """(rows to fit on, rows to choose by): of each class of the training images a fifth, 2,000 in all or fewer."""
-    labels = subject.labels[subject.train]
-    share = min(VALIDATION_SHARE, MOST_VALIDATION / len(labels))
-    held = held_out(labels, share, generator(seed, "evaluate", "head", "choice"))
+    """(rows to fit on, rows to choose by): the validation images of the data, else a fifth of each class of the
+    training images, 2,000 in all or fewer."""
+    share = min(VALIDATION_SHARE, MOST_VALIDATION / len(subject.train))
+    held = subject.choice_part(subject.train, share, generator(seed, "evaluate", "head", "choice"))
     return subject.train[~held], subject.train[held]
 
 

@@ -71,8 +71,9 @@ class Circumstances:
             *(type(measure).__module__, repr(measure.options), self.store.fingerprint),
         ]
         digest = hashlib.sha256(json.dumps(text).encode())
-        for tensor in (self.store.labels, self.division.train, self.division.test):
-            digest.update(tensor.cpu().numpy().tobytes())
+        division = self.division
+        for tensor in (self.store.labels, division.train, division.test, division.validation):
+            digest.update(b"" if tensor is None else tensor.cpu().numpy().tobytes())
         return digest.hexdigest()
 
     def path(self, baseline: str, measure: Protocol) -> Path | None:

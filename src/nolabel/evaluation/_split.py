@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
+from nolabel.data import named
 from nolabel.data._official import SEVERAL
 from nolabel.data.store import ImageStore
 from nolabel.errors import DataError
@@ -22,12 +23,15 @@ class Division:
     """int64, positions in the store"""
     test: Tensor
     text: str
+    validation: Tensor | None = None
+    """int64, those of `train` that the data have for choosing; None: a part of `train` is drawn for it"""
 
 
 def divide(store: ImageStore, seed: int) -> Division:
     """The store's own train and test splits, or a stratified fifth held out with `seed` where it has none.
 
-    Images without a label are left out; those of a "val" split belong to the training images.
+    Images without a label are left out; those of a "val" split belong to the training images, and are what choices are
+    made on.
 
     Raises:
         DataError: no labels, several labels an image, one class, a class with a single image where images must be
@@ -61,12 +65,29 @@ def divide(store: ImageStore, seed: int) -> Division:
         text = _held_out_in_words(seed)
     train, test = (labelled & ~held).nonzero()[:, 0], (labelled & held).nonzero()[:, 0]
     _check(store, train, test)
-    return Division(train, test, text + without_label(missing))
+    validation = validation_of(store, train)
+    if validation is not None:
+        text += "; choices on the validation images of the data"
+    return Division(train, test, text + without_label(missing), validation)
 
 
 def without_label(missing: int) -> str:
     """What is said behind a division of images that have no label; nothing where there are none."""
     return f"; {missing:,} image{'s' * (missing > 1)} without a label left out" if missing else ""
+
+
+def validation_of(store: ImageStore, train: Tensor) -> Tensor | None:
+    """Those of `train` that are of the store's "val" split, or of its set's official validation images.
+
+    None where there are none, or where the others are of fewer than two classes.
+    """
+    if "val" in store.split_names:
+        part = train[store.splits[train] == store.split_names.index("val")]
+    else:
+        official = torch.tensor(named.validation(store.source, store.paths), dtype=torch.int64)
+        part = train[torch.isin(train, official)]
+    others = train[~torch.isin(train, part)]
+    return part if len(part) and len(store.labels[others].unique()) > 1 else None
 
 
 def hold_out(store: ImageStore, seed: int) -> ImageStore:

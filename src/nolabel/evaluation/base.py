@@ -6,13 +6,14 @@ from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from nolabel.catalog import checked, unknown
 from nolabel.data.store import ImageStore
 from nolabel.encoders.base import Encoder
 from nolabel.errors import RunError, UsageError
-from nolabel.evaluation._split import Division
+from nolabel.evaluation._split import Division, held_out
 
 POOLED = "pooled"
 """the stage that is the global average of the last map"""
@@ -67,6 +68,8 @@ class Features:
     """of the initialisation, where the subject has one"""
     setting: dict[str, Any] = field(default_factory=dict)
     """how images were read, split and pooled: goes into every result"""
+    validation: Tensor | None = None
+    """int64 indices of those training images that choices are made on; None: a part is drawn"""
     network: Network | None = field(default=None, compare=False, repr=False)
     """None: no network is behind the features, or none that a protocol may train"""
 
@@ -85,6 +88,25 @@ class Features:
             return self.whole
         check_stage(stage, tuple(self.values))
         return stage
+
+    def choice_part(self, rows: Tensor, share: float, random: torch.Generator) -> Tensor:
+        """Bool (n,): which of the training images `rows` choices are made on, and nothing is fitted on meanwhile.
+
+        The validation images of the data, else about `share` of each class.
+        """
+        if self.validation is None:
+            return held_out(self.labels[rows], share, random)
+        return torch.isin(rows, self.validation)
+
+    def own_parts(self, most: int, share: float, random: torch.Generator) -> tuple[Tensor, Tensor] | None:
+        """(rows to fit on, validation images of the data), at most `most` and `share` of them; None: it has none."""
+        if self.validation is None:
+            return None
+        rest, few = self.train[~torch.isin(self.train, self.validation)], int(share * most)
+        return (
+            rest[torch.randperm(len(rest), generator=random)[: most - few]],
+            self.validation[torch.randperm(len(self.validation), generator=random)[:few]],
+        )
 
     def stage(self, name: str, indices: Tensor) -> Tensor:
         """(n, D) of one stage; the caller may change it."""

@@ -217,6 +217,7 @@ def _image_features(
         labels=store.labels,
         train=division.train,
         test=division.test,
+        validation=division.validation,
         class_names=store.class_names,
         compute=compute,
         setting={"split": division.text, "size": size},

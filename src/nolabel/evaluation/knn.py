@@ -18,7 +18,6 @@ from torch import Tensor
 
 from nolabel.evaluation import _accuracy, _largest
 from nolabel.evaluation._ranges import COUNT, POSITIVE, hold
-from nolabel.evaluation._split import held_out
 from nolabel.evaluation.base import Features, Protocol, Result
 from nolabel.seeds import generator
 
@@ -69,24 +68,27 @@ class KNN(Protocol):
         F.normalize(x, dim=1, out=x)  # in place: of 60,000 images 3,072 values each are 737 MB
         bank, queries = x[:images], x[images:]
         labels = subject.labels[subject.train].to(x.device)
-        k, temperature, validation = self.choose(bank, labels, classes, seed)
+        k, temperature, validation = self.choose(bank, labels, classes, self._held(subject, seed))
         similarity, nearest = _nearest(queries, bank, k)
         scores = votes(similarity, labels[nearest], classes, temperature)
         chosen = {"k": k, "temperature": temperature, "stage": stage, **validation}
         setting = {"similarity": "cosine", "values": x.shape[1], "train_images": images}
         return _accuracy.results(subject, self.protocol, scores, seed, chosen, setting)
 
+    def _held(self, subject: Features, seed: int) -> Tensor:
+        """The validation images of the data, else a stratified part of the training images, at most 2,000."""
+        share = min(VALIDATION_SHARE, MOST_VALIDATION / len(subject.train))
+        return subject.choice_part(subject.train, share, generator(seed, "evaluate", self.protocol, "choice"))
+
     def choose(
-        self, bank: Tensor, labels: Tensor, classes: int, seed: int
+        self, bank: Tensor, labels: Tensor, classes: int, held: Tensor
     ) -> tuple[int, float, dict[str, float | None]]:
-        """(k, τ, accuracies) of the best pair on a stratified part of the bank (rows of length 1), at most 2,000.
+        """(k, τ, accuracies) of the best pair on the part `held`, bool (n,), of the bank (rows of length 1).
 
         The best is that of the largest `validation`, the share that is right; `validation_balanced` is its mean over
         classes. The smallest k, the first τ and None where no class has an image to spare.
         """
-        random = generator(seed, "evaluate", self.protocol, "choice")
-        share = min(VALIDATION_SHARE, MOST_VALIDATION / len(bank))
-        held = held_out(labels.cpu(), share, random).to(bank.device)
+        held = held.to(bank.device)
         ks = sorted({min(k, int((~held).sum())) for k in self.options.k})
         if not held.any():
             return ks[0], self.options.temperature[0], {"validation": None, "validation_balanced": None}

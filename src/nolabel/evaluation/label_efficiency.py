@@ -167,7 +167,10 @@ class LabelEfficiency(Protocol):
             each: over_seeds(
                 [
                     self._scratch(
-                        replace(subject, train=order[:size]), subject, f"{self.protocol}@{each}", own
+                        replace(subject, train=order[:size], validation=None),
+                        subject,
+                        f"{self.protocol}@{each}",
+                        own,
                     )
                     for own, order in orders.items()
                 ]

@@ -159,12 +159,14 @@ class Linear(Protocol):
         No choice where no class has an image to spare.
         """
         options, random = self.options, generator(seed, "evaluate", self.protocol, "choice")
-        part = subject.train[stratified(subject.labels[subject.train], options.images, random)]
-        held = held_out(subject.labels[part], VALIDATION_SHARE, random)
-        if not held.any():
+        own = subject.own_parts(options.images, VALIDATION_SHARE, random)
+        if own is None:
+            part = subject.train[stratified(subject.labels[subject.train], options.images, random)]
+            held = held_out(subject.labels[part], VALIDATION_SHARE, random)
+            own = part[~held], part[held]
+        if not len(own[1]):
             return [], len(subject.train)
-        part = torch.cat([part[~held], part[held]])
-        fitted_on = int((~held).sum())
+        part, fitted_on = torch.cat(own), len(own[0])
         labels = subject.labels[part]
         matrices = subject.compute(tuple(subject.values), part)
         for x in matrices.values():

@@ -100,7 +100,7 @@ class SVM(Protocol):
             if options.most_test is not None:
                 random = generator(seed, "evaluate", self.protocol, "test", draw)
                 test = test[_few.ranks_in_class(subject.labels[test], random) < options.most_test]
-            yield replace(subject, train=train, test=test)
+            yield replace(subject, train=train, test=test, validation=None)
 
     def _train(self, subject: Features, seed: int) -> Sequence[Tensor]:
         """The training images of each draw."""

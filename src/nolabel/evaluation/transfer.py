@@ -26,6 +26,7 @@ from nolabel.evaluation._split import (
     any_fifth_in_words,
     check_both,
     divide,
+    validation_of,
     without_label,
 )
 from nolabel.evaluation.base import Features, Result
@@ -175,7 +176,7 @@ def compare(first: Sequence[Transferred], second: Sequence[Transferred], seed: i
 
 
 def _tagged(subject: Features, data: str, tags: Tensor, seed: int) -> Transferred:
-    """11-point mAP of one binary classifier a class; stage and λ chosen by it on a fifth of the training images."""
+    """11-point mAP of one binary classifier a class; stage and λ chosen by it on a validation part."""
     measured = measurable(tags, subject.train, subject.test)
     left_out = [subject.class_names[c] for c in (~measured).nonzero()[:, 0]]
     tags = tags[:, measured]
@@ -212,6 +213,8 @@ def _choose_tagged(subject: Features, tags: Tensor, random: torch.Generator) -> 
     """(the best stage and λ by the mAP on the validation part, λ for all training images)."""
     order = subject.train[torch.randperm(len(subject.train), generator=random)[: LinearOptions.images]]
     fitted_on = len(order) - round(VALIDATION_SHARE * len(order))
+    if own := subject.own_parts(LinearOptions.images, VALIDATION_SHARE, random):
+        order, fitted_on = torch.cat(own), len(own[0])
     matrices, known = subject.compute(tuple(subject.values), order), tags[order[fitted_on:]].numpy()
     for x in matrices.values():
         standardise(x, fitted_on)
@@ -257,7 +260,8 @@ def divided(target: Target, seed: int) -> Division:
             f"No label of {store.source} can be measured: give training and test images that show one, and others of "
             f"both that do not."
         )
-    return Division(train, test, text + without_label(len(store) - len(labelled)))
+    text += without_label(len(store) - len(labelled))
+    return Division(train, test, text, validation_of(store, train))
 
 
 def _check_every_class(store: ImageStore, division: Division) -> None:
