@@ -7,7 +7,7 @@ from torch import nn
 from nolabel.encoders.base import build, map_shapes
 from nolabel.encoders.colorization_net import colour_head
 from nolabel.methods.base import DataInfo
-from nolabel.methods.colorization import PAPER_IMAGENET, Colorization
+from nolabel.methods.colorization import PAPER_IMAGENET, Colorization, ColorizationOptions
 from small import smooth_images
 
 OF_BLOCK = (37_568, 221_440, 1_475_328, 5_899_776, 7_079_424, 7_079_424, 7_079_424)
@@ -44,6 +44,15 @@ def test_a_head_gives_the_targets_size(name: str, size: int, target: int) -> Non
     net = build(name, size).eval()
     head = colour_head(net, size, target, 5).eval()
     assert head(net.maps(torch.rand(1, 3, size, size))[net.stages[-1]]).shape == (1, 5, target, target)
+
+
+def test_a_deeper_head_has_another_convolution_after_each_doubling() -> None:
+    thin, deep = (colour_head(build("resnet10", 32), 32, 16, 5, depth) for depth in (1, 2))
+    kernels = [[m.kernel_size[0] for m in head if isinstance(m, nn.Conv2d)] for head in (thin, deep)]
+    assert kernels == [[1, 3, 3, 1], [1, 3, 3, 3, 3, 1]] or kernels == [[1, 3, 1], [1, 3, 3, 1]]
+    options = ColorizationOptions(head_depth=2)
+    method = Colorization(build("resnet10", 32), options, DataInfo(2, 32))
+    assert convolutions(method.head) > convolutions(thin) + 128 * 128 * 9
 
 
 @pytest.mark.slow

@@ -82,11 +82,11 @@ class Enlarged(nn.Module):
         return F.interpolate(maps, size=size, mode="bilinear")
 
 
-def colour_head(encoder: Encoder, size: int, target: int, outputs: int) -> nn.Sequential:
+def colour_head(encoder: Encoder, size: int, target: int, outputs: int, depth: int = 1) -> nn.Sequential:
     """From the last map of `encoder` to (B, outputs, target, target), for images of `size` px.
 
     For `colorization_net` the paper's conv8 (one doubling by a transposed convolution) and its logits; for all others
-    a thin head of 128 channels (specification 4.8): 1×1, then a 3×3 convolution after each doubling.
+    a thin head of 128 channels (specification 4.8): 1×1, then `depth` 3×3 convolutions after each doubling.
     """
     channels, side = map_shapes(encoder, size)[-1]
     layers: list[nn.Module]
@@ -99,7 +99,10 @@ def colour_head(encoder: Encoder, size: int, target: int, outputs: int) -> nn.Se
         layers = _normalised(channels, 1)
         for _ in range(max(1, round(math.log2(target / side)))):
             wider = min(target, 2 * side)
-            layers += [Enlarged(wider / side), *_normalised(WIDTH, 3)]
+            layers += [
+                Enlarged(wider / side),
+                *(layer for _ in range(depth) for layer in _normalised(WIDTH, 3)),
+            ]
             side, channels = wider, WIDTH
     head = nn.Sequential(*layers, Enlarged(target / side), nn.Conv2d(channels, outputs, 1))
     if encoder.name == "colorization_net":

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from nolabel.data.batch import ImageBatch
 from nolabel.encoders.base import evaluating
+from nolabel.methods import _colour_bins
 from nolabel.methods._picture_grid import heat, picture_grid
 from nolabel.views import plain
 from nolabel.views.lab import lab_to_rgb, rgb_to_lab, rgb_to_yuv, yuv_to_rgb
@@ -17,10 +18,17 @@ from nolabel.views.lab import lab_to_rgb, rgb_to_lab, rgb_to_yuv, yuv_to_rgb
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+    from nolabel.data.store import ImageStore
     from nolabel.methods.colorization import Colorization
 
 Space = Literal["lab", "yuv"]
 
+_UV = (0.436, 0.615)
+UNITS = {"classification": (1.0, 1.0), "regression": _UV, "huber": _UV, "ab_regression": (110.0, 110.0)}
+"""what colours are divided by, of each loss: regression brings them into [-1, 1] (specification 4.2)"""
+HUBER = 0.1
+"""distance in these units beyond which Huber's error grows only with the distance (ours)"""
+PRIOR_IMAGES = 2000
 ROWS = 512
 """rows of a photograph that are converted at a time, so that a large one needs little memory"""
 LONGEST = 8
@@ -70,6 +78,18 @@ def coarse(colours: Tensor, target: int, subsample: str) -> Tensor:
     if subsample == "point":
         return colours[:, :, ::step, ::step][:, :, :target, :target]
     return F.avg_pool2d(colours, step)
+
+
+def frequencies(method: "Colorization", store: "ImageStore", generator: torch.Generator) -> Tensor:
+    """How frequent the classes of `method` are in `PRIOR_IMAGES`, (Q,) with sum 1: the mean of their soft targets."""
+    o, classes = method.options, method.classes.cpu()
+    found = torch.zeros(len(classes))
+    for rows in torch.randperm(len(store), generator=generator)[:PRIOR_IMAGES].split(250):
+        ab = rgb_to_lab(plain.whole(store.batch(rows), method.data.size))[:, 1:]
+        ab = coarse(ab, method.target, o.subsample).cpu()
+        targets = _colour_bins.soft_targets(_colour_bins.places(ab), classes, o.neighbours, o.ab_grid)
+        found += _colour_bins.masses(*targets, len(found))
+    return found / found.sum()
 
 
 def regression_loss(answer: Tensor, colours: Tensor, reach: float) -> Tensor:

@@ -11,8 +11,8 @@ T 0.38, Adam 3e-5 with beta 2 of 0.99, decay 1e-3, 40 images; its own net is `--
 its own head. The released code (`CODE_IMAGENET`) has ten classes a target, leaves out images without colour, and drops
 its rate at other steps. Different here: crops are half to all of the area and change aspect, where the paper cuts 176
 of 256 px (47 %), because the store keeps 1.25 times the size; and lambda's uniform share is over all classes, in the
-code over those that occur. Not built: its k-means initialisation; other grids of classes; a first convolution of one
-channel or of Lab with ab at zero (an encoder takes RGB: the lightness stands in all three channels).
+code over those that occur. Not built: its k-means initialisation; a first convolution of one channel or of Lab with ab
+at zero (an encoder takes RGB: the lightness stands in all three channels).
 
 The scaled defaults (ours) are for minutes on a processor: a thin head on the last map (specification 4.8), which
 starts from the frequencies of the classes, AdamW with a cosine. Before transfer the first convolution's three slices
@@ -34,7 +34,7 @@ from nolabel.methods import _colour_bins, _colouring
 from nolabel.methods._colour_bins import annealed_mean, colour_classes, places, soft_targets
 from nolabel.methods._colouring import Space
 from nolabel.methods.base import DataInfo, Method, Recipe
-from nolabel.views import geometry, plain
+from nolabel.views import geometry
 from nolabel.views.lab import rgb_to_lab, rgb_to_yuv
 
 if TYPE_CHECKING:
@@ -44,14 +44,8 @@ if TYPE_CHECKING:
 
 COLOURLESS = 5.0
 """largest |ab| of an image that teaches nothing (released code)"""
-PRIOR_IMAGES = 2000
 RAREST = 1e-4
 """share of a class that was not met, at the start"""
-_UV = (0.436, 0.615)
-UNITS = {"classification": (1.0, 1.0), "regression": _UV, "huber": _UV, "ab_regression": (110.0, 110.0)}
-"""what colours are divided by: regression brings them into [-1, 1] (specification 4.2)"""
-HUBER = 0.1
-"""distance in these units beyond which Huber's error grows only with the distance (ours)"""
 
 
 @dataclass(frozen=True)
@@ -59,7 +53,9 @@ class ColorizationOptions:
     """What can be chosen about colours."""
 
     loss: Literal["classification", "regression", "huber", "ab_regression"] = "classification"
-    """313 classes of ab; U and V (the lecture's form) by squared or Huber's error; a and b (the paper's comparison)"""
+    """classes of ab; U and V (the lecture's form) by squared or Huber's error; a and b (the paper's comparison)"""
+    ab_grid: int = 10
+    """spacing of the classes in ab: at 10 the paper's 313, else those nearest to some colour (20: 77, faster)"""
     neighbours: int = 5
     """K, nearest classes that a target is spread over (paper 5, released code 10)"""
     rebalance: float = 0.5
@@ -76,13 +72,18 @@ class ColorizationOptions:
     """smallest crop, as a share of the image's area"""
     flip_p: float = 0.5
     """probability of a horizontal flip"""
+    head_depth: int = 1
+    """convolutions after each doubling in the head, 1 or 2: a deep head does the encoder's work"""
 
     def __post_init__(self) -> None:
+        if not (5 <= self.ab_grid <= 50 and self.head_depth in (1, 2)):
+            raise UsageError("Colorization needs ab_grid in 5 to 50, and a head_depth of 1 or 2.")
         shares = 0 < self.rebalance <= 1 and 0 < self.crop_min <= 1
-        if not (shares and 1 <= self.neighbours <= _colour_bins.CLASSES and 0 <= self.temperature < math.inf):
+        most = len(colour_classes(self.ab_grid))
+        if not (shares and 1 <= self.neighbours <= most and 0 <= self.temperature < math.inf):
             raise UsageError(
                 f"Colorization needs rebalance (not {self.rebalance}) and crop_min (not {self.crop_min}) in (0, 1], "
-                f"1 to {_colour_bins.CLASSES} neighbours (not {self.neighbours}) and a temperature of 0 or more (not "
+                f"1 to {most} neighbours (not {self.neighbours}) and a temperature of 0 or more (not "
                 f"{self.temperature})."
             )
 
@@ -132,15 +133,16 @@ class Colorization(Method):
     def __init__(self, encoder: Encoder, options: ColorizationOptions, data: DataInfo) -> None:
         super().__init__(encoder, options, data)
         self.target = data.size // 2 if data.size <= 32 else data.size // 4
-        classes = colour_classes()
+        classes = colour_classes(options.ab_grid)
         self.register_buffer("classes", classes)
         self.register_buffer("weights", torch.ones(len(classes)))
-        self.register_buffer("unit", torch.tensor(UNITS[options.loss]).view(2, 1, 1), persistent=False)
+        unit = torch.tensor(_colouring.UNITS[options.loss]).view(2, 1, 1)
+        self.register_buffer("unit", unit, persistent=False)
         self.bins = options.loss == "classification"
-        self.reach = HUBER if options.loss == "huber" else math.inf
+        self.reach = _colouring.HUBER if options.loss == "huber" else math.inf
         self.space: Space = "yuv" if options.loss in ("regression", "huber") else "lab"
         outputs = len(classes) if self.bins else 2
-        self.head = colour_head(encoder, data.size, self.target, outputs)
+        self.head = colour_head(encoder, data.size, self.target, outputs, options.head_depth)
 
     @torch.no_grad()
     def prepare(self, store: "ImageStore", generator: torch.Generator) -> None:
@@ -148,14 +150,7 @@ class Colorization(Method):
 
         The head starts from the best answer that is the same everywhere.
         """
-        order = torch.randperm(len(store), generator=generator)[:PRIOR_IMAGES]
-        prior = torch.zeros(len(self.classes))
-        for rows in order.split(250):
-            ab = rgb_to_lab(plain.whole(store.batch(rows), self.data.size))[:, 1:]
-            ab = _colouring.coarse(ab, self.target, self.options.subsample).cpu()
-            found = soft_targets(places(ab), self.classes.cpu(), self.options.neighbours)
-            prior += _colour_bins.masses(*found, len(prior))
-        prior /= prior.sum()
+        prior = _colouring.frequencies(self, store, generator)
         self.weights.copy_(_colour_bins.class_weights(prior, self.options.rebalance))
         if self.bins:
             constant = prior.to(self.weights.device) * self.weights
@@ -188,7 +183,7 @@ class Colorization(Method):
         return ((light - 0.5) / 0.25).repeat(1, 3, 1, 1), converted[:, 1:] / self.unit
 
     def answer(self, grey: Tensor) -> Tensor:
-        """Logits (B, 313, t, t), or U and V (B, 2, t, t), for standardised lightness (B, 3, S, S)."""
+        """Logits (B, Q, t, t), or U and V (B, 2, t, t), for standardised lightness (B, 3, S, S)."""
         return self.head(self.encoder.maps(grey, standardised=True)[self.encoder.stages[-1]])
 
     def forward(self, views: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -200,9 +195,10 @@ class Colorization(Method):
     def _targets(self, colours: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Soft targets and weights of all places; an image without colour weighs nothing."""
         ab = colours.movedim(1, -1)
-        index, share = soft_targets(ab.reshape(-1, 2), self.classes, self.options.neighbours)
+        o = self.options
+        index, share = soft_targets(ab.reshape(-1, 2), self.classes, o.neighbours, o.ab_grid)
         weight = self.weights[index[:, 0]]
-        if self.options.colour_mask:
+        if o.colour_mask:
             coloured = ab.flatten(1).abs().amax(1) > COLOURLESS
             weight = weight * coloured.repeat_interleave(self.target**2)
         return index, share, weight
@@ -224,11 +220,12 @@ class Colorization(Method):
                 )
             return found
         logits, targets = places(answer), self._targets(colours)
+        constant = _colour_bins.best_constant(*targets, len(self.classes))
         loss, least = colorization_loss(logits, *targets), _colour_bins.least_loss(*targets[1:])
         ab = annealed_mean(logits, self.classes, self.options.temperature)
         return {
             "loss": loss.item(),
-            "constant_loss": colorization_loss(_colour_bins.best_constant(*targets), *targets).item(),
+            "constant_loss": colorization_loss(constant, *targets).item(),
             "kl": (loss - least).item(),
             **_colour_bins.errors(ab, places(colours), self.classes),
         }
