@@ -54,6 +54,31 @@ def test_draws_are_seeded_and_differ() -> None:
     assert not torch.equal(orders[0], orders[3])
 
 
+def test_the_first_of_each_class_are_taken_in_the_order_of_files() -> None:
+    """RotNet's code: K of each class exactly, whatever the seed; a class that has fewer gives all."""
+    found = labelled([20, 6, 9])
+    shuffled = torch.randperm(len(found.train), generator=torch.Generator().manual_seed(0))
+    found = replace(found, train=found.train[shuffled])
+    order = _few.first_of_each(found)
+    files = sorted(found.train.tolist())
+    for each in (1, 4, 6):
+        first = [i for c in range(3) for i in [i for i in files if found.labels[i] == c][:each]]
+        assert sorted(order[: 3 * each].tolist()) == sorted(first)
+    assert sorted(order.tolist()) == sorted(found.train.tolist())
+
+
+def test_labels_of_the_first_images_are_not_drawn() -> None:
+    options = FewLabelsOptions(
+        shares=(), per_class=(3,), first=True, draws=3, finetune_draws=2, steps=2, batch_size=8
+    )
+    subject, protocol = tiny(store_of(180, size=8)), FewLabels(options)
+    rows = protocol.run(subject, 0)
+    assert [row.setting["draws"] for row in rows] == [1] * len(rows)
+    assert {row.protocol for row in rows} == {"linear@3", "finetune@3"}
+    (one,), (other,) = (protocol._orders(subject, seed) for seed in (0, 1))
+    assert torch.equal(one, other)
+
+
 def test_shares_of_cifar_s_size() -> None:
     y = torch.arange(60_000) % 10
     found = Features.of(

@@ -31,9 +31,21 @@ def round_robin(subject: Features, seed: int, draw: int) -> Tensor:
     return subject.train[(ranks_in_class(labels, random) * classes + turn[labels]).argsort()]
 
 
+def first_of_each(subject: Features) -> Tensor:
+    """The training images class after class in turn, each class in the order of files: K of each are its first K."""
+    rows = subject.train.sort().values
+    labels = subject.labels[rows]
+    ranks = _ranks(labels, torch.arange(len(labels)))
+    return rows[(ranks * len(subject.class_names) + labels).argsort()]
+
+
 def ranks_in_class(labels: Tensor, random: torch.Generator) -> Tensor:
     """The place of each image among those of its class, in random order: int64 (n,)."""
-    order = torch.randperm(len(labels), generator=random)
+    return _ranks(labels, torch.randperm(len(labels), generator=random))
+
+
+def _ranks(labels: Tensor, order: Tensor) -> Tensor:
+    """The place of each image among those of its class when they come in `order`."""
     order = order[labels[order].argsort(stable=True)]
     counts = torch.bincount(labels)
     ranks = torch.empty_like(order)

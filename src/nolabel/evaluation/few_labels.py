@@ -1,10 +1,10 @@
 """Few labels: a linear probe, and fine-tuning, with 1 % or 10 % of the labels, or so many a class.
 
 The labelled images are balanced over the classes (counts differ by one at most), the smaller sets lie in the
-larger ones (SimCLR's released lists are of that kind), and all draws are seeded. Whatever is chosen is chosen
-within the labelled images. Fine-tuning is SimCLR's (Chen et al. 2020, B.5): Nesterov 0.9, rate 0.05 · B/256, no
-regularisation, random crops and flips; the number of steps does not fall with the labels. Rows are called
-`linear@1%`, `finetune@10%`, `linear@4`: the last means four a class.
+larger ones (SimCLR's released lists are of that kind), and all draws are seeded; or they are the first of each
+class, and none is drawn. Whatever is chosen is chosen within the labelled images. Fine-tuning is SimCLR's (Chen et
+al. 2020, B.5): Nesterov 0.9, rate 0.05 · B/256, no regularisation, random crops and flips; the number of steps does
+not fall with the labels. Rows are called `linear@1%`, `finetune@10%`, `linear@4`: the last means four a class.
 """
 
 import copy
@@ -34,6 +34,8 @@ class FewLabelsOptions:
     """of the training images; none where `per_class` is all that is asked for"""
     per_class: tuple[int, ...] | None = None
     """labels a class; by default 1, 4 and 10 where a share gives less than two a class, else none"""
+    first: bool = False
+    """whether the labelled images are the first of each class in the order of files (RotNet's code), and none drawn"""
     draws: int = 5
     """of the labelled images, for the linear probe"""
     finetune_draws: int = 1
@@ -74,7 +76,7 @@ class FewLabels(Protocol):
             RunError: features that are not finite, or the training diverged.
         """
         amounts = self.amounts(subject)
-        orders = [_few.round_robin(subject, seed, draw) for draw in range(self.options.draws)]
+        orders = self._orders(subject, seed)
         rows = over_seeds(self._probed(subject, orders, amounts, seed))
         tune = self.options.finetune_draws and subject.seeds in ((), (seed,))
         for name, labels in amounts.items() if tune else ():
@@ -84,6 +86,12 @@ class FewLabels(Protocol):
             ]
             rows += over_seeds(tuned)
         return rows
+
+    def _orders(self, subject: Features, seed: int) -> list[Tensor]:
+        """Of each draw the training images, whose beginnings are labelled."""
+        if self.options.first:
+            return [_few.first_of_each(subject)]
+        return [_few.round_robin(subject, seed, draw) for draw in range(self.options.draws)]
 
     def owns(self, name: str) -> bool:
         """Probes and fine-tuning with a number of labels: `linear@1%`, `finetune@4`."""
@@ -109,7 +117,7 @@ class FewLabels(Protocol):
         for order, of_draw in zip(orders, found, strict=True):
             rows = []
             for (name, labels), probe in zip(amounts.items(), of_draw, strict=True):
-                setting = self._setting(subject, order[:labels], self.options.draws)
+                setting = self._setting(subject, order[:labels], len(orders))
                 setting |= {"standardise": "train_stats", "converged": probe.converged}
                 rows += heads.results(subject, f"linear@{name}", probe.scores, seed, probe.chosen(), setting)
             drawn.append(rows)
@@ -121,7 +129,7 @@ class FewLabels(Protocol):
         plan = Plan(options.steps, options.batch_size)
         encoder = copy.deepcopy(heads.network_of(subject).encoder)
         model = heads.train_classifier(subject, encoder, rows, rate, plan, seed)
-        setting = self._setting(subject, rows, options.finetune_draws)
+        setting = self._setting(subject, rows, 1 if options.first else options.finetune_draws)
         setting |= {**plan.described(subject), "lr": rate.lr}
         scores = heads.predict(model, subject, subject.test)
         return heads.results(subject, f"finetune@{name}", scores, seed, {}, setting)
