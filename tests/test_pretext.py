@@ -15,38 +15,53 @@ from nolabel.data.store import ImageStore
 from nolabel.errors import DataError
 from nolabel.evaluation._split import divided_as
 from nolabel.methods.base import Method
-from nolabel.pretext import Solved, colourful, judge, solved, turns_of_thumbnails
+from nolabel.pretext import Colours, Solved, colours_of, judge, solved, turns_of_thumbnails
 from nolabel.runs import Run, read_description
 
-LEVEL = Solved(0.25, 0.25, 256, "accuracy")
-"""of thumbnails that tell no turn"""
+LEVEL, UPRIGHT = Solved(0.25, 0.25, 256, "accuracy"), Solved(0.9, 0.25, 256, "accuracy")
+"""of thumbnails that tell no turn, and of those that do"""
+GREY, TINTED, VIVID = Colours(0.0, 0.0), Colours(1.0, 0.5), Colours(1.0, 12.0)
 
 
-def accuracy(score: float, chance: float = 0.25, images: int = 1000) -> Solved:
-    return Solved(score, chance, images, "accuracy")
+def accuracy(score: float, chance: float = 0.25, images: int = 1000, steps: int = 500) -> Solved:
+    return Solved(score, chance, images, "accuracy", steps=steps)
 
 
 def loss(score: float, empty: bool = False) -> Solved:
-    return Solved(score, 0, 100, "loss", empty)
+    return Solved(score, 0, 100, "loss", empty, steps=500)
 
 
-def said(method: str, default: Solved, other: Solved | None = None, colour: float = 1.0) -> list[str]:
-    return judge(method, default, other, colour, LEVEL)
+def said(
+    method: str,
+    default: Solved,
+    other: Solved | None = None,
+    colours: Colours = VIVID,
+    upright: Solved = LEVEL,
+) -> list[str]:
+    return judge(method, default, other, colours, upright)
 
 
 def run_with(task: dict[str, float], accuracy: float | None = None) -> Run:
     final = {f"held_out/{name}": value for name, value in task.items()} | {"held_out/images": 512.0}
-    return Run(Path("run"), {"method": "colorization", "final": final, "chance": {"accuracy": accuracy}})
+    info = {
+        "method": "colorization",
+        "final": final,
+        "chance": {"accuracy": accuracy},
+        "budget": {"steps": 7},
+    }
+    return Run(Path("run"), info)
 
 
 def test_a_task_at_chance_does_not_fit() -> None:
     told = said("rotation", accuracy(0.26))
     assert "does not fit" in told[0]
-    assert "natural up" in told[0]
+    assert "after 500 steps" in told[0]
 
 
 def test_a_task_above_chance_fits_and_one_at_the_top_is_too_easy() -> None:
     assert "Rotation fits" in said("rotation", accuracy(0.6))[0]
+    assert "47% of the way from guessing to all" in said("rotation", accuracy(0.6))[0]
+    assert "Rotation hardly fits" in said("rotation", accuracy(0.31))[0]
     assert "almost perfectly" in said("rotation", accuracy(0.99))[0]
 
 
@@ -76,10 +91,10 @@ def test_a_loss_is_judged_against_the_constant_answer() -> None:
 
 def test_a_constant_answer_that_is_right_everywhere_leaves_nothing_to_predict() -> None:
     found = solved(run_with({"loss": -0.0, "constant_loss": -0.0}))
-    assert found == Solved(0.0, 0.0, 512, "loss", empty=True)
-    told = said("colorization", found, found, colour=0.0)
+    assert found == Solved(0.0, 0.0, 512, "loss", empty=True, steps=7)
+    told = said("colorization", found, found, GREY)
     assert "there is nothing to predict" in told[0]
-    assert "Only 0% of the images have colour" in told[1]
+    assert "No image has colour" in told[1]
     assert not solved(run_with({"loss": 1.0, "constant_loss": 2.0})).empty
     assert solved(run_with({"loss": 1.0, "accuracy": 0.5}, accuracy=0.25)).score == 0.5
 
@@ -102,19 +117,46 @@ def test_every_method_has_defences_that_change_options_but_no_loss(name: str) ->
 
 
 @pytest.mark.parametrize("name", catalog.names("methods"))
-def test_rotation_and_colour_are_told_of_or_the_command_that_tells(name: str) -> None:
-    told = " ".join(said(name, accuracy(0.6)))
-    assert "100% of the images have colour" in told
-    assert ("check-pretext colorization DATA" in told) == (name != "colorization")
-    assert "quarter turns" in told
-    assert ("check-pretext rotation DATA" in told) == (name != "rotation")
-    assert "natural up" in judge(name, accuracy(0.6), None, 1.0, accuracy(0.9))[-1] or name == "rotation"
+def test_whether_colour_and_turns_carry_information_is_said_of_every_method(name: str) -> None:
+    colour, turns = said(name, accuracy(0.6), upright=UPRIGHT)[-2:]
+    assert colour.startswith("Colour carries information here: 100% of the images have colour")
+    assert turns.startswith("Turns carry information here, since the images have a natural up")
+    colour, turns = said(name, accuracy(0.25), colours=GREY)[-2:]
+    assert "No image has colour: colour carries no information here" in colour
+    assert turns.startswith("No natural up was found")
+    assert "Only 20% of the images have colour" in said(name, accuracy(0.25), colours=Colours(0.2, 6.0))[-2]
+    assert "colour carries next to nothing here" in said(name, accuracy(0.25), colours=TINTED)[-2]
 
 
-def test_grey_images_have_nothing_for_colorization() -> None:
-    grey = torch.randint(256, (20, 1, 16, 16), dtype=torch.uint8).expand(20, 3, 16, 16).contiguous()
-    assert colourful(ImageStore.of(grey)) == 0
-    assert colourful(ImageStore.of(torch.randint(256, (20, 3, 16, 16), dtype=torch.uint8))) == 1
+def test_rotation_judges_turns_by_its_network_too() -> None:
+    assert "brightness alone does not tell them" in said("rotation", accuracy(0.6))[-1]
+    assert "needs no understanding" in said("rotation", accuracy(0.6), upright=UPRIGHT)[-1]
+    assert "trained too short" in said("rotation", accuracy(0.25), upright=UPRIGHT)[-1]
+    assert "neither by the network" in said("rotation", accuracy(0.25))[-1]
+
+
+def test_a_few_steps_judge_nothing() -> None:
+    first, *_, turns = said("rotation", accuracy(0.25, steps=1))
+    assert "does not fit" not in first
+    assert "may fit all the same" in first
+    assert "after 1 step," in first
+    assert "too few steps to tell" in turns
+    assert "may fit all the same" in said("colorization", Solved(0, 0, 9, "loss", steps=3))[0]
+
+
+def test_grey_images_have_no_colour_and_tinted_ones_but_one() -> None:
+    noise = torch.randint(256, (20, 3, 16, 16), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    grey = noise[:, :1].expand(20, 3, 16, 16).contiguous()
+    assert colours_of(ImageStore.of(grey)).share == 0
+    assert colours_of(ImageStore.of(grey)).spread < 0.1
+    found = colours_of(ImageStore.of(noise))
+    assert found.share == 1
+    assert found.spread > pretext.ONE_COLOUR
+    tinted = torch.full((20, 3, 16, 16), 90, dtype=torch.uint8)
+    tinted[:, 0] = 150
+    found = colours_of(ImageStore.of(tinted))
+    assert found.share == 1
+    assert found.spread < pretext.ONE_COLOUR
 
 
 def test_thumbnails_tell_a_turn_where_it_is_bright_above() -> None:
@@ -125,8 +167,8 @@ def test_thumbnails_tell_a_turn_where_it_is_bright_above() -> None:
     assert turns_of_thumbnails(ImageStore.of(torch.full((20, 3, 16, 16), 9, dtype=torch.uint8))).score == 0.25
 
 
-def one_step(*words: Any, minutes: float, **named: Any) -> Run:
-    return pretrain(*words, steps=1, precision="32-true", channels_last=False, compile=False, **named)
+def one_step(*words: Any, minutes: float | None = None, **named: Any) -> Run:
+    return pretrain(*words, **named | {"steps": 1, "precision": "32-true", "channels_last": False})
 
 
 @pytest.mark.slow
@@ -151,6 +193,22 @@ def test_images_without_a_test_split_or_labels_are_checked_on_a_fifth_that_is_he
     assert store.fingerprint == run["data"]["fingerprint"]
 
 
+def test_both_runs_take_the_steps_of_the_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[dict[str, Any]] = []
+
+    def trained(*words: Any, **named: Any) -> Run:
+        asked.append(named)
+        return run_with({"loss": 1.0, "accuracy": 0.5}, accuracy=0.25)
+
+    monkeypatch.setattr(pretext, "pretrain", trained)
+    images = ImageStore.of(torch.randint(256, (20, 3, 8, 8), dtype=torch.uint8))
+    found = pretext.check("rotation", images, out=tmp_path, minutes=4)
+    assert [one.get("minutes") for one in asked] == [2.0, None]
+    assert [one.get("steps") for one in asked] == [None, 7]
+    assert not any(one["compile"] for one in asked)
+    assert "after 7 steps" in found.sentences[0]
+
+
 def test_too_few_images_to_hold_any_back_are_refused_before_training(tmp_path: Path) -> None:
     few = ImageStore.of(torch.zeros(4, 3, 8, 8, dtype=torch.uint8))
     with pytest.raises(DataError, match="4 images, too few to hold any back"):
@@ -169,5 +227,37 @@ def test_the_command_on_grey_images(tmp_path: Path, say: Say, monkeypatch: pytes
     assert code == 0, err
     assert "Training colorization as it is" in told
     assert "Colorization does not fit: there is nothing to predict on 8 held-out images" in told
-    assert "Only 0% of the images have colour" in told
+    assert "No image has colour" in told
     assert {place.name for place in out.iterdir()} == {"default", "defended"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("method", "data", "colour", "turns"),
+    [
+        ("rotation", "rsscn7_satellite.zip", "Colour carries information here", "No natural up was found"),
+        (
+            "colorization",
+            "mnist_png.zip",
+            "No image has colour",
+            "Turns carry information here",
+        ),
+        ("jigsaw", "rsscn7_satellite.zip", "Colour carries information here", "No natural up was found"),
+    ],
+)
+def test_the_hard_cases_aerial_photographs_and_digits_without_colour(
+    method: str,
+    data: str,
+    colour: str,
+    turns: str,
+    shared_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(pretext, "pretrain", one_step)
+    found = pretext.check(method, shared_data / data, out=tmp_path, minutes=1, size=28)
+    first, told_of_colour, told_of_turns = found.sentences[0], *found.sentences[-2:]
+    assert "may fit all the same" in first or "does not fit" in first
+    assert ("there is nothing to predict" in first) == (method == "colorization")
+    assert colour in told_of_colour
+    assert told_of_turns.startswith(turns)

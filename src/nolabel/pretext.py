@@ -22,17 +22,24 @@ from nolabel.training.begin import open_images
 from nolabel.training.restore import load_method
 from nolabel.training.work import training_images
 from nolabel.views import plain
+from nolabel.views.lab import rgb_to_lab
 
 GREY = 0.01
 """mean difference between the channels of a pixel, in [0, 1], below which an image counts as grey"""
+ONE_COLOUR = 2.0
+"""spread of colours in ab below which all images count as tinted alike"""
 LOOKED_AT = 512
 """images whose colour is measured, and whose thumbnails are turned"""
 THUMBNAIL = 8
 """side in pixels of a thumbnail"""
 EASY = 0.95
 """accuracy at which little is left to learn from a task"""
+HARDLY = 0.1
+"""share of the way from guessing to all answers below which a task is hardly solved"""
 SHORTCUT = 0.1
 """score that the defences must cost before they are said to block a shortcut"""
+FEW = 50
+"""steps after which a task that is not solved may yet be learnt"""
 SIGMAS = 3.0
 """standard errors above chance that count as solved"""
 
@@ -50,6 +57,8 @@ class Solved:
     """`accuracy`, or `loss`: the score is 1 - loss / loss of the best constant answer"""
     empty: bool = False
     """whether the best constant answer loses nothing: there is nothing to predict, and the score is 0"""
+    steps: int = 0
+    """of training; 0 of a plain fit"""
 
     @property
     def above(self) -> bool:
@@ -58,6 +67,21 @@ class Solved:
             return self.score > 0.01
         error = math.sqrt(self.chance * (1 - self.chance) / self.images)
         return self.score > self.chance + SIGMAS * error
+
+    @property
+    def way(self) -> float:
+        """The share of the way from guessing, 0, to all answers, 1."""
+        return (self.score - self.chance) / (1 - self.chance)
+
+
+@dataclass(frozen=True)
+class Colours:
+    """How much colour images have."""
+
+    share: float
+    """of the images that are not grey"""
+    spread: float
+    """standard deviation of ab, between images and places: 0 where all have one colour, 12 in photographs"""
 
 
 @dataclass(frozen=True)
@@ -68,8 +92,7 @@ class Check:
     """with the method's own options"""
     other: Solved | None
     """with its defences off, or on where they are off by default; None: the method has none"""
-    colour: float
-    """share of the images that are not grey"""
+    colours: Colours
     upright: Solved
     """how well turns of thumbnails are told"""
     sentences: tuple[str, ...]
@@ -89,6 +112,9 @@ def check(
 ) -> Check:
     """Train `method` on `data` as it is and with its defences the other way, `minutes` in all, in folders of `out`.
 
+    Both for as many steps as the first does in its share of the minutes, so that they compare; nothing is compiled,
+    which would take most of a short run.
+
     Raises:
         UsageError: an unknown method, or a folder in use.
         DataError: fewer than five images.
@@ -103,16 +129,18 @@ def check(
     if training_images(store, seed)[1] is None:
         store = hold_back(store, seed)
     runs: list[Run] = []
+    length: dict[str, float] = {"minutes": minutes / len(arms)}
     for name, options in arms.items():
         say(f"Training {method_in_words(method)} {_in_words(options) or 'as it is'} ...")
         run = pretrain(method, store, options=options, encoder=encoder, size=size, seed=seed, labels=labels,
-                       minutes=minutes / len(arms), out=out / name)  # fmt: skip
+                       out=out / name, compile=False, **length)  # type: ignore[arg-type]  # fmt: skip
+        length = {"steps": run.info["budget"]["steps"]}
         runs.append(run)
     found = [solved(run) for run in runs]
     other = found[1] if len(found) > 1 else None
     train = store.split("train")
-    colour, upright = colourful(train), turns_of_thumbnails(train)
-    return Check(found[0], other, colour, upright, tuple(judge(method, found[0], other, colour, upright)))
+    colours, upright = colours_of(train), turns_of_thumbnails(train)
+    return Check(found[0], other, colours, upright, tuple(judge(method, found[0], other, colours, upright)))
 
 
 def _in_words(options: dict[str, Any]) -> str:
@@ -143,9 +171,9 @@ def solved(run: Run) -> Solved:
         raise DataError(
             "Too few images to hold any back: a pretext task cannot be checked on images it was trained on."
         )
-    images, chance = int(task["images"]), run.info["chance"]["accuracy"]
+    images, chance, steps = int(task["images"]), run.info["chance"]["accuracy"], run.info["budget"]["steps"]
     if chance is not None and "accuracy" in task:
-        return Solved(task["accuracy"], chance, images, "accuracy")
+        return Solved(task["accuracy"], chance, images, "accuracy", steps=steps)
     constant = task.get("constant_loss")
     if constant is None:
         constant = load_method(run.folder).chance_loss(min(run.info["recipe"]["batch_size"], images))
@@ -154,8 +182,8 @@ def solved(run: Run) -> Solved:
             f"{run.info['method']} cannot be checked: it states neither `chance` nor `chance_loss` to compare with."
         )
     if constant <= 0:
-        return Solved(0.0, 0.0, images, "loss", empty=True)
-    return Solved(1 - task["loss"] / constant, 0.0, images, "loss")
+        return Solved(0.0, 0.0, images, "loss", empty=True, steps=steps)
+    return Solved(1 - task["loss"] / constant, 0.0, images, "loss", steps=steps)
 
 
 def _some(store: ImageStore, side: int) -> Tensor:
@@ -164,11 +192,12 @@ def _some(store: ImageStore, side: int) -> Tensor:
     return plain.whole(store.batch(order), side)
 
 
-def colourful(store: ImageStore) -> float:
-    """The share of images whose channels differ."""
+def colours_of(store: ImageStore) -> Colours:
+    """How many images have channels that differ, and how much colours differ."""
     pixels = _some(store, 32)
-    spread = (pixels.amax(1) - pixels.amin(1)).mean((1, 2))
-    return float((spread > GREY).float().mean())
+    apart = (pixels.amax(1) - pixels.amin(1)).mean((1, 2))
+    spread = rgb_to_lab(pixels)[:, 1:].var((0, 2, 3), correction=0).mean().sqrt()
+    return Colours(float((apart > GREY).float().mean()), float(spread))
 
 
 def turns_of_thumbnails(store: ImageStore) -> Solved:
@@ -186,19 +215,24 @@ def turns_of_thumbnails(store: ImageStore) -> Solved:
     return Solved(float(right.float().mean()), 0.25, len(asked), "accuracy")
 
 
-def judge(method: str, default: Solved, other: Solved | None, colour: float, upright: Solved) -> list[str]:
+def judge(method: str, default: Solved, other: Solved | None, colours: Colours, upright: Solved) -> list[str]:
     """Sentences on whether the task fits, from the evidence alone; `method` is a name of the catalogue."""
     kind = catalog.load("methods", method, Method)
     told = [_solved_sentence(method, kind, default)]
     if other is not None and not default.empty:
         told.append(_shortcut_sentence(kind, default, other))
-    return [*told, _colour_sentence(method, colour), _turn_sentence(method, default, upright)]
+    turns = _own_turns(default, upright) if method == "rotation" else _turns(upright)
+    return [*told, _colour_sentence(method, colours), turns]
 
 
 def _solved_sentence(method: str, kind: type[Method], found: Solved) -> str:
     name = method_in_words(method)
     name = name[0].upper() + name[1:]
     where = f"on {kind.unseen or f'{found.images:,} held-out images'}"
+    after = f"after {found.steps:,} step{'s' * (found.steps != 1)}"
+    unfit = f"{name} does not fit, or needs longer"
+    if found.steps < FEW:
+        unfit = f"{name} was not learnt, in so few steps that it may fit all the same: give it more minutes"
     if found.empty:
         return (
             f"{name} does not fit: there is nothing to predict {where}, because one constant answer is right "
@@ -206,14 +240,19 @@ def _solved_sentence(method: str, kind: type[Method], found: Solved) -> str:
         )
     if found.kind == "loss":
         if not found.above:
-            return f"{name} does not fit, or needs longer: {where} its answers are no better than one constant answer."
-        return f"{name} can be learnt: {where} its loss is {found.score:.0%} below that of the best constant answer."
-    told = f"{found.score:.1%} of the answers {where} are right, where guessing gives {found.chance:.1%}"
-    if not found.above:
-        reason = " (do they have a natural up?)" if method == "rotation" else ""
+            return f"{unfit}; {where} its answers are no better than one constant answer {after}."
         return (
-            f"{name} does not fit, or needs longer: {told}, so these images do not tell the answer{reason}."
+            f"{name} can be learnt: {where} its loss is {found.score:.0%} below that of the best constant answer "
+            f"{after}."
         )
+    told = (
+        f"{found.score:.1%} of the answers {where} are right {after}, where guessing gives {found.chance:.1%}"
+    )
+    if not found.above:
+        return f"{unfit}; {told}."
+    told = f"{told}, {found.way:.0%} of the way from guessing to all"
+    if found.way < HARDLY:
+        return f"{name} hardly fits, or needs longer: {told}. The images tell the answer, but little of it."
     if found.score > EASY:
         return (
             f"{name} is solved almost perfectly: {told}. So easy a task soon teaches nothing more: look for a "
@@ -241,27 +280,55 @@ def _shortcut_sentence(kind: type[Method], default: Solved, other: Solved) -> st
     )
 
 
-def _colour_sentence(method: str, colour: float) -> str:
-    if colour < 0.5:
+def _colour_sentence(method: str, colours: Colours) -> str:
+    if colours.share < 0.5:
+        few = f"Only {colours.share:.0%} of the images have colour: in the others it carries no information"
         return (
-            f"Only {colour:.0%} of the images have colour: colour carries nothing in the others, colorization has "
+            f"{few if colours.share else 'No image has colour: colour carries no information here'}, colorization has "
             "nothing to teach there, and colour distortions change no more than brightness and contrast."
         )
-    told = f"{colour:.0%} of the images have colour"
-    if method == "colorization":
-        return f"{told}, so there is something to predict."
-    return f"{told}; whether it follows from what they show, `nolabel check-pretext colorization DATA` finds out."
-
-
-def _turn_sentence(method: str, default: Solved, upright: Solved) -> str:
+    told = f"{colours.share:.0%} of the images have colour"
+    if colours.spread < ONE_COLOUR:
+        return (
+            f"{told}, but nearly the same one everywhere (spread {colours.spread:.1f} in ab; photographs have 12): "
+            "colour carries next to nothing here, and colorization has next to nothing to teach."
+        )
     told = (
-        f"A plain linear fit to thumbnails of {THUMBNAIL} px names {upright.score:.0%} of their quarter turns "
+        f"Colour carries information here: {told}, and it differs (spread {colours.spread:.1f} in ab; 0 is one "
+        "colour)"
+    )
+    return f"{told}, so there is something to predict." if method == "colorization" else f"{told}."
+
+
+def _thumbnails(upright: Solved) -> str:
+    return (
+        f"a plain linear fit to thumbnails of {THUMBNAIL} px names {upright.score:.0%} of their quarter turns "
         "(guessing 25%)"
     )
-    if method == "rotation":
-        if upright.above and default.above:
-            return f"{told}: so much of the answer lies in where it is bright, and needs no understanding."
-        return f"{told}: brightness alone does not tell the turn."
+
+
+def _turns(upright: Solved) -> str:
+    """Whether turns carry information, from thumbnails alone."""
     if upright.above:
-        return f"{told}: the images have a natural up, so rotation carries information here."
-    return f"{told}; whether the images have a natural up, `nolabel check-pretext rotation DATA` finds out."
+        return f"Turns carry information here, since the images have a natural up: {_thumbnails(upright)}."
+    return (
+        f"No natural up was found, as in pictures from above: {_thumbnails(upright)}. Turns carry no information here "
+        "that brightness tells; whether a network finds any, `nolabel check-pretext rotation DATA` measures."
+    )
+
+
+def _own_turns(default: Solved, upright: Solved) -> str:
+    """The same, where a network was trained to name turns too."""
+    told = _thumbnails(upright)
+    if default.above and upright.above:
+        return (
+            f"Turns carry information here, since the images have a natural up: {told}. So much of the answer lies "
+            "in where it is bright, and needs no understanding."
+        )
+    if default.above:
+        return f"Turns carry information here, and brightness alone does not tell them: {told}."
+    if upright.above:
+        return f"Turns carry information here: {told}. The network was trained too short to find it."
+    if default.steps < FEW:
+        return f"No natural up was found by brightness: {told}. The network took too few steps to tell."
+    return f"No natural up was found, as in pictures from above, neither by the network nor by brightness: {told}."
