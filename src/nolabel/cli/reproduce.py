@@ -97,10 +97,13 @@ def _numbers(folder: Path, found: recipes.Reproduction) -> None:
         if row.is_share or row.is_measure
     ]  # fmt: skip
     printed = [
-        (row.method, row.encoder, row.dataset, row.protocol, row.metric, "", row.shown, row.source)
+        (
+            row.method, row.encoder, row.dataset, row.protocol, row.metric, "", row.shown,
+            "; ".join(filter(None, (row.source, row.note))),
+        )
         for row in sorted(found.published(), key=lambda row: row.dataset != found.dataset)
         if row.implements == found.method
-    ]
+    ]  # fmt: skip
     _screen.line(
         "\nMeasured here (in brackets: 95 % interval) and published (in per cent unless the metric names a unit). "
         "Compare only where data set, encoder, protocol and metric are the same:"
