@@ -141,6 +141,8 @@ def test_a_few_steps_judge_nothing() -> None:
     assert "may fit all the same" in first
     assert "after 1 step," in first
     assert "too few steps to tell" in turns
+    few = said("rotation", accuracy(0.9, steps=1), accuracy(0.3, steps=1))[1]
+    assert few.endswith("too few steps to tell a shortcut.")
     assert "may fit all the same" in said("colorization", Solved(0, 0, 9, "loss", steps=3))[0]
 
 

@@ -267,6 +267,8 @@ def _shortcut_sentence(kind: type[Method], default: Solved, other: Solved) -> st
     )
     off, on = (default, other) if kind.defended else (other, default)
     told = f"With its defences off {off.score:.1%} {unit}, with them on {on.score:.1%}"
+    if max(default.steps, other.steps) < FEW:
+        return f"{told}: too few steps to tell a shortcut."
     if off.score - on.score <= SHORTCUT:
         return f"{told}: no shortcut was found at this length of training."
     if kind.defended:
