@@ -45,6 +45,14 @@ def test_a_path_where_a_name_belongs(
     refused(say, tmp_path, [encoder if word == "RUN" else word for word in words.split()], part)
 
 
+LARGE_ONLY = """from nolabel.encoders import resnet
+
+def build(name, size):
+    assert size >= 64
+    return resnet.build("resnet10", size)
+"""
+
+
 def test_an_encoder_is_not_tried_at_a_size_that_nobody_asked_for(
     say: Say, small_images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -52,7 +60,7 @@ def test_an_encoder_is_not_tried_at_a_size_that_nobody_asked_for(
         raise UsageError("It begins.")
 
     monkeypatch.setattr("nolabel.api.pretrain", pretrain)
-    (tmp_path / "large.py").write_text("def build(name, size):\n    assert size >= 64\n")
+    (tmp_path / "large.py").write_text(LARGE_ONLY)
     words: list[object] = ["pretrain", "rotation", small_images, "--encoder", tmp_path / "large.py"]
     refused(say, tmp_path, words, "It begins.")
 

@@ -84,9 +84,9 @@ def test_skip_connections_are_cut_to_what_the_decoder_paints() -> None:
 def test_panel_shows_the_fill_only_of_a_trained_net(trained: bool) -> None:
     method = context_encoder(mask="central").train()
     figure = method.panel(smooth_images(2), seeds.generator(0), trained)
-    titles = [axis.get_title() for axis in figure.axes if axis.get_title()]
+    titles = [axis.get_title().partition("\n")[0] for axis in figure.axes if axis.get_title()]
     families = ["a region (25%)", "blocks (23%)", "the centre (14%)"]
-    fills = ["painted", "pasted", "difference"] if trained else families
+    fills = ["painted", "pasted", "error"] if trained else families
     assert titles == ["given", *fills, "truth"]
     pictures = {name: axis.images[0].get_array() for name, axis in zip(titles, figure.axes[:5], strict=False)}
     assert (pictures["given"][16, 16] == method.encoder.mean.flatten().numpy()).all()

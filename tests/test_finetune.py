@@ -111,7 +111,7 @@ def test_from_scratch_depends_on_the_seed_and_not_on_the_weights() -> None:
     other = extract(
         build("resnet10", 8).eval(), net(subject).store, divide(store_of(60, size=8), 0), name="x", size=8
     )
-    assert Supervised(options).run(other, 0) == rows
+    assert Supervised(options)._measured(other, 0) == rows
 
 
 def test_a_linear_layer_starts_at_zero_so_the_first_loss_is_that_of_chance() -> None:

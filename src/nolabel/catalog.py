@@ -11,6 +11,7 @@ import importlib
 import importlib.util
 import inspect
 import math
+from collections.abc import Container
 from dataclasses import fields
 from numbers import Integral, Real
 from pathlib import Path
@@ -122,11 +123,12 @@ def load(kind: str, name: str, contract: type) -> type:
     return classes[0]
 
 
-def checked(options: T) -> T:
+def checked(options: T, own: Container[str] = ()) -> T:
     """`options`, a dataclass whose fields hold what their types allow; the command line checks its words likewise.
 
     Numbers are finite, whole ones are not below 0, and a field whose name ends in `_p` or `dropout` is a probability;
-    a default that is not stands for a choice of the program, and is allowed.
+    a default that is not stands for a choice of the program, and is allowed. The numbers of the fields in `own` are
+    left to who calls.
 
     Raises:
         UsageError: a word that is none of a field's `Literal`, a value of another type, a number out of these ranges.
@@ -140,7 +142,11 @@ def checked(options: T) -> T:
                 raise UsageError(unknown(f"value of {field.name}", str(value), words))
             kind = hint.__name__ if isinstance(hint, type) else str(hint)
             raise UsageError(f"The option {field.name} is {value!r}: give a value of type {kind}.")
-        if value != field.default and (wanted := _range_left(value, field.name, hint)):
+        if (
+            field.name not in own
+            and value != field.default
+            and (wanted := _range_left(value, field.name, hint))
+        ):
             raise UsageError(f"The option {field.name} is {value!r}: give {wanted}.")
     return options
 

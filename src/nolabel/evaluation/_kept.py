@@ -87,7 +87,7 @@ def behind(subject: Features, seed: int) -> Circumstances:
     """The circumstances of features that have a network."""
     network = subject.network
     assert network is not None
-    division = Division(subject.train, subject.test, subject.setting["split"])
+    division = Division(subject.train, subject.test, subject.setting["split"], subject.validation)
     return Circumstances(network.encoder, network.store, division, network.size, network.values, seed)
 
 

@@ -34,7 +34,7 @@ def hold(options: Any, **ranges: Range) -> None:
     Raises:
         UsageError: naming the option, its value and what it may be.
     """
-    checked(options)
+    checked(options, own=ranges)
     for name, allowed in ranges.items():
         value = getattr(options, name)
         numbers = value if isinstance(value, tuple) else (value,)
