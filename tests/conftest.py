@@ -10,6 +10,8 @@ import torch
 from cli_helpers import Said, Say, write_images
 from nolabel.encoders._io import save_encoder
 from nolabel.encoders.base import build
+from nolabel.evaluation import _largest
+from nolabel.views import _kernels
 
 ROOT = Path(__file__).parents[1]
 
@@ -39,11 +41,16 @@ def shared_data() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache folder for this session: no test reads or fills the user's; kernels are compiled once in it."""
+    """A cache folder for this session: no test reads or fills the user's; kernels are compiled once in it.
+
+    They are compiled now: a test without a writable cache or a compiler would turn them off for all that follow it.
+    """
     folder = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("NOLABEL_CACHE", str(folder / "nolabel"))
         patch.setenv("XDG_CACHE_HOME", str(folder))
+        _kernels.library()
+        _largest.library()
         yield folder
 
 
