@@ -177,7 +177,9 @@ def test_all_numbers_of_one_method_and_what_they_are_placed_by(say: Say) -> None
     supervised = [setting for _, setting, line in shown if "Supervised NIN  " in line]
     assert supervised == ["CIFAR-10, accuracy; NIN; trained with labels from random weights"]
     assert not any("Exemplar Table 1" in table or "CIFAR-100" in setting for table, setting, _ in shown)
-    assert [line.split()[0] for line in out.partition("Measured here")[2].splitlines()[2:] if line] == [
+    here, _, printed = out.partition("Measured here")[2].partition("\nPublished\n")
+    assert "RotNet Table" in printed
+    assert [line.split()[0] for line in here.splitlines()[2:] if line] == [
         "rotation" for _ in measured(lambda run: run.method == "rotation")
     ]
     code, _, err = say("methods", "rotatoin")

@@ -63,10 +63,9 @@ def methods(
     if name not in known:
         raise UsageError(catalog.unknown("method", method, tuple(map(_shown, known))))
     _screen.line(catalog.summary("methods", name))
-    _screen.line()
+    _measured((name,))
     _screen.line("Published")
     _numbers.published(placed(_published((name,))))
-    _measured((name,))
 
 
 def _measured(names: Sequence[str]) -> None:
@@ -74,7 +73,7 @@ def _measured(names: Sequence[str]) -> None:
     runs = measured(lambda run: run.method in names)
     _screen.line("\nMeasured here, with the methods' own options (docs/results says how)")
     if not runs:
-        return _screen.line("Not run.")
+        return _screen.line("Not run.\n")
     rows = [
         (_shown(run.method), run.encoder, run.data, run.size, run.length, run.seed, run.task, run.linear, run.knn,
          run.machine, run.date)
