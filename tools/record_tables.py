@@ -12,8 +12,11 @@ from typing import Any
 
 from record_runs import between, merged, training_of
 
+from nolabel.report.labels_saved import LEAST, MOST
 from nolabel.report.records import (
     DIFFERENCE,
+    EFFICIENCY,
+    LABELS_SAVED,
     SUPERVISED,
     UNTRAINED,
     Row,
@@ -35,8 +38,6 @@ HEADS = {
     "supervised": "the whole net, from random weights",
 }
 
-SAVED = "labels_saved"
-EFFICIENCY = "label_efficiency@"
 TRANSFERRED = ("transfer", "finetune")
 """protocols of a transfer, each a table of the page"""
 
@@ -44,7 +45,11 @@ TRANSFERRED = ("transfer", "finetune")
 def row_of(run: Path) -> dict[str, Any]:
     """What is kept of a run: how it was trained, its top-1 rows and its transfer."""
     trained = training_of(run)
-    rows = [row for row in read_table(run / EVALUATION) if row.metric in ("top1", "top1" + DIFFERENCE, SAVED)]
+    rows = [
+        row
+        for row in read_table(run / EVALUATION)
+        if row.metric in ("top1", "top1" + DIFFERENCE, LABELS_SAVED)
+    ]
     folder = run.parent / f"transfer-{trained['seed']}"
     return trained | {
         "data": Path(trained["data"]).stem,
@@ -161,7 +166,7 @@ def efficiency(rows: list[dict[str, Any]]) -> str:
         one["labels"]: one["protocol"]
         for row in rows
         for one in row["measured"]
-        if one["protocol"].startswith(EFFICIENCY)
+        if one["protocol"].startswith(f"{EFFICIENCY}@")
     }
     body = [
         [
@@ -191,9 +196,10 @@ def efficiency(rows: list[dict[str, Any]]) -> str:
 def _saved(row: dict[str, Any], protocol: str, against: str) -> str:
     """Labels saved with their interval; "at least" where the other's curve ends below the encoder's accuracy."""
     for one in row["measured"]:
-        if (one["protocol"], one["metric"]) == (protocol, SAVED) and one["against"].startswith(against):
-            bound = "≥ " if one["range"].startswith("at least") else ""
-            bound = "≤ " if one["range"].startswith("at most") else bound
+        if (one["protocol"], one["metric"]) == (protocol, LABELS_SAVED) and one["against"].startswith(
+            against
+        ):
+            bound = {LEAST: "≥ ", MOST: "≤ "}.get(one["range"].partition(":")[0], "")
             low, high = ("…" if end is None else f"{end:,.0f}" for end in (one["low"], one["high"]))
             return f"{bound}{one['value']:,.0f} ({low} to {high})"
     return ""

@@ -15,6 +15,7 @@ from nolabel.data.store import ImageStore
 from nolabel.errors import DataError, UsageError
 from nolabel.evaluation._split import hold_back
 from nolabel.methods.base import Method
+from nolabel.report._text import capitalised
 from nolabel.report.records import method_in_words
 from nolabel.runs import Run
 from nolabel.seeds import generator
@@ -226,8 +227,7 @@ def judge(method: str, default: Solved, other: Solved | None, colours: Colours, 
 
 
 def _solved_sentence(method: str, kind: type[Method], found: Solved) -> str:
-    name = method_in_words(method)
-    name = name[0].upper() + name[1:]
+    name = capitalised(method_in_words(method))
     where = f"on {kind.unseen or f'{found.images:,} held-out images'}"
     after = f"after {found.steps:,} step{'s' * (found.steps != 1)}"
     unfit = f"{name} does not fit, or needs longer"

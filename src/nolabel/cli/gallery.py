@@ -15,6 +15,7 @@ from nolabel.errors import UsageError
 from nolabel.evaluation._split import divided_as
 from nolabel.methods.base import DataInfo, Method
 from nolabel.report import figures
+from nolabel.report._text import capitalised
 from nolabel.report.gallery import Exhibit, write_gallery
 from nolabel.report.records import method_in_words
 from nolabel.runs import opened_at, read_description
@@ -115,10 +116,8 @@ def exhibit(
         note = _note(kind, held_out is not None, folder)
     except UsageError as error:
         picture, note = b"", f"No picture of this method: {error}"
-    words = method_in_words(name)
-    return Exhibit(
-        catalog.short_name(name), words[0].upper() + words[1:], kind.paper, kind.explained, picture, note
-    )
+    words = capitalised(method_in_words(name))
+    return Exhibit(catalog.short_name(name), words, kind.paper, kind.explained, picture, note)
 
 
 def _note(kind: type[Method], apart: bool, folder: Path | None) -> str:

@@ -189,7 +189,7 @@ def halves(subject: Features, seed: int) -> tuple[Tensor, Tensor]:
     """(rows to fit on, rows to choose by): the validation images of the data, else a fifth of each class of the
     training images, 2,000 in all or fewer."""
     share = min(VALIDATION_SHARE, MOST_VALIDATION / len(subject.train))
-    held = subject.choice_part(subject.train, share, generator(seed, "evaluate", "head", "choice"))
+    held = subject.choice_part(share, generator(seed, "evaluate", "head", "choice"))
     return subject.train[~held], subject.train[held]
 
 

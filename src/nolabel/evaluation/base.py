@@ -89,14 +89,14 @@ class Features:
         check_stage(stage, tuple(self.values))
         return stage
 
-    def choice_part(self, rows: Tensor, share: float, random: torch.Generator) -> Tensor:
-        """Bool (n,): which of the training images `rows` choices are made on, and nothing is fitted on meanwhile.
+    def choice_part(self, share: float, random: torch.Generator) -> Tensor:
+        """Bool (n,): which of the n training images choices are made on, and nothing is fitted on meanwhile.
 
         The validation images of the data, else about `share` of each class.
         """
         if self.validation is None:
-            return held_out(self.labels[rows], share, random)
-        return torch.isin(rows, self.validation)
+            return held_out(self.labels[self.train], share, random)
+        return torch.isin(self.train, self.validation)
 
     def own_parts(self, most: int, share: float, random: torch.Generator) -> tuple[Tensor, Tensor] | None:
         """(rows to fit on, validation images of the data), at most `most` and `share` of them; None: it has none."""

@@ -78,7 +78,7 @@ class KNN(Protocol):
     def _held(self, subject: Features, seed: int) -> Tensor:
         """The validation images of the data, else a stratified part of the training images, at most 2,000."""
         share = min(VALIDATION_SHARE, MOST_VALIDATION / len(subject.train))
-        return subject.choice_part(subject.train, share, generator(seed, "evaluate", self.protocol, "choice"))
+        return subject.choice_part(share, generator(seed, "evaluate", self.protocol, "choice"))
 
     def choose(
         self, bank: Tensor, labels: Tensor, classes: int, held: Tensor

@@ -211,10 +211,12 @@ def measurable(tags: Tensor, train: Tensor, test: Tensor) -> Tensor:
 
 def _choose_tagged(subject: Features, tags: Tensor, random: torch.Generator) -> tuple[Choice, float]:
     """(the best stage and λ by the mAP on the validation part, λ for all training images)."""
-    order = subject.train[torch.randperm(len(subject.train), generator=random)[: LinearOptions.images]]
-    fitted_on = len(order) - round(VALIDATION_SHARE * len(order))
-    if own := subject.own_parts(LinearOptions.images, VALIDATION_SHARE, random):
-        order, fitted_on = torch.cat(own), len(own[0])
+    own = subject.own_parts(LinearOptions.images, VALIDATION_SHARE, random)
+    if own is None:
+        part = subject.train[torch.randperm(len(subject.train), generator=random)[: LinearOptions.images]]
+        split = len(part) - round(VALIDATION_SHARE * len(part))
+        own = part[:split], part[split:]
+    order, fitted_on = torch.cat(own), len(own[0])
     matrices, known = subject.compute(tuple(subject.values), order), tags[order[fitted_on:]].numpy()
     for x in matrices.values():
         standardise(x, fitted_on)

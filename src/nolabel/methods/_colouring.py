@@ -141,9 +141,9 @@ def panel(method: "Colorization", images: ImageBatch, trained: bool) -> "Figure"
         with evaluating(method):
             for title, temperature in made.items() if method.bins else {"its colours": None}.items():
                 columns[title] = joined(rgb, method.colours(rgb, temperature), method.space)
-        own_colours = joined(rgb, method.colours(rgb), method.space)
-        wrong = (rgb_to_lab(own_colours) - rgb_to_lab(rgb))[:, 1:].norm(dim=1)
-        chroma = rgb_to_lab(rgb)[:, 1:].norm(dim=1)
+        own_colours = columns[f"annealed\n(T = {own:g})" if method.bins else "its colours"]
+        ab = rgb_to_lab(rgb)[:, 1:]
+        wrong, chroma = (rgb_to_lab(own_colours)[:, 1:] - ab).norm(dim=1), ab.norm(dim=1)
         error = f"error{f' at T = {own:g}' * method.bins}\n(bright: {wrong.amax():.0f} in ab)"
         columns[error] = heat(wrong)
         notes = [

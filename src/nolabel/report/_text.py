@@ -44,6 +44,11 @@ def number(value: float) -> str:
     return text.replace("-", MINUS)
 
 
+def capitalised(text: str) -> str:
+    """The text with a capital first letter, the others as they are: raw SimCLR -> Raw SimCLR."""
+    return text[0].upper() + text[1:]
+
+
 def hundredths(share: float) -> str:
     """0.6412 -> 64.1; no sign where that is 0.0."""
     return f"{100 * share:z.1f}".replace("-", MINUS)

@@ -9,7 +9,7 @@ import numpy as np
 from markupsafe import Markup
 
 from nolabel.report import figures
-from nolabel.report._text import SPACE, count, in_words, interval, listed, p_value, signed
+from nolabel.report._text import SPACE, capitalised, count, in_words, interval, listed, p_value, signed
 from nolabel.report.captions import setting_in_caption, told_names
 from nolabel.report.records import (
     BASELINES,
@@ -169,7 +169,7 @@ def _chart(entries: Sequence[Entry], protocol: str, metric: str) -> Markup:
 def title_of(protocol: str) -> str:
     """`linear` -> Linear probe, as a heading."""
     name = protocol_in_words(protocol)
-    return name if name == "kNN" else name[0].upper() + name[1:]
+    return name if name == "kNN" else capitalised(name)
 
 
 def _table(entries: Sequence[Entry], protocol: str, metrics: Sequence[str]) -> Markup:

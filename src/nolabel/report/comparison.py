@@ -4,7 +4,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from nolabel.report._text import SPACE, count, hundredths, listed, percent, points
+from nolabel.report._text import SPACE, capitalised, count, hundredths, listed, percent, points
 from nolabel.report.contenders import FEW_LABELS, Contender, WithFew, by_one_protocol, in_order, with_few
 from nolabel.report.labels_saved import saved_sentence
 from nolabel.report.records import (
@@ -216,7 +216,7 @@ def _rest_sentence(best: Contender, rest: Sequence[Contender], few: WithFew | No
     )
     level = [f"{listed(equal)} {'is' if len(equal) == 1 else 'are'} within noise of it"] if equal else []
     told = "; ".join([*level, *(f"{what} {listed(names)}" for what, names in clauses if names)])
-    return [f"{told[0].upper()}{told[1:]}."] if told else []
+    return [f"{capitalised(told)}."] if told else []
 
 
 def _beside_random(gain: Gain) -> str:
@@ -264,7 +264,7 @@ def _beside_sentence(best: Contender, ahead: Sequence[Row]) -> list[str]:
     names = listed(f"{BASELINES[other.subject]} ({percent(other.value)})" for other in ahead) if ahead else ""
     clauses = [f"at least as good without any training: {names}"] if ahead else []
     told = "; ".join((*clauses, *otherwise_trained(best.record.rows, best.row)))
-    return [f"{told[0].upper()}{told[1:]}."] if told else []
+    return [f"{capitalised(told)}."] if told else []
 
 
 def _collapsed(records: Sequence[Record]) -> list[str]:

@@ -8,6 +8,7 @@ import numpy as np
 from markupsafe import Markup
 
 from nolabel.report._text import (
+    capitalised,
     count,
     listed,
     number,
@@ -266,7 +267,7 @@ def summary(of_protocol: Sequence[Line]) -> list[str]:
             if names:
                 parts.append(f"{word} {joined} {start} on {listed(names)}")
         text = listed(parts)
-        whose = f"{called(subject)} is {text}" if len(subjects) > 1 else f"{text[0].upper()}{text[1:]}"
+        whose = f"{called(subject)} is {text}" if len(subjects) > 1 else capitalised(text)
         decisions = (
             "; of mAP, the share of right decisions is compared" if any(one.of_map for one in own) else ""
         )

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from nolabel.report._text import listed, number
+from nolabel.report._text import capitalised, listed, number
 from nolabel.report.records import (
     LABEL_FREE,
     LIKENESS,
@@ -78,8 +78,7 @@ def _is_measure(row: Row) -> bool:
 
 
 def _heading(protocol: str) -> str:
-    name = protocol_in_words(protocol)
-    return f"{name[0].upper()}{name[1:]}"
+    return capitalised(protocol_in_words(protocol))
 
 
 def _beside(rows: Sequence[Row], measured: Sequence[Row]) -> list[str]:

@@ -5,7 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from nolabel.report._text import SPACE, count, hundredths, interval, listed, p_value, percent, points
+from nolabel.report._text import (
+    SPACE,
+    capitalised,
+    count,
+    hundredths,
+    interval,
+    listed,
+    p_value,
+    percent,
+    points,
+)
 from nolabel.report.records import (
     BASELINES,
     DIFFERENCE,
@@ -136,7 +146,7 @@ def judge(rows: Sequence[Row], subject: str) -> Verdict:
     if near and near[0].helped and tone == "unclear":
         title = f"Better than random weights by kNN, not shown by {read_by(main.protocol)}"
     said = (*((near[1],) if near else ()), *map(_ahead, ahead))
-    said += tuple(f"{told[0].upper()}{told[1:]}." for told in otherwise_trained(rows, main))
+    said += tuple(f"{capitalised(told)}." for told in otherwise_trained(rows, main))
     numbers = _numbers(rows, main, random, others)
     known = leaks_beside(rows, main)
     return Verdict(tone, title, (numbers, *why, conclusion, *_one_draw(main), *said, *known))
@@ -324,8 +334,7 @@ def leaks_beside(rows: Sequence[Row], main: Row) -> list[str]:
 
 
 def _ahead(row: Row) -> str:
-    name = BASELINES[row.subject]
     return (
-        f"{name[0].upper()}{name[1:]}, which needs no training, does at least as well, with "
+        f"{capitalised(BASELINES[row.subject])}, which needs no training, does at least as well, with "
         f"{_with_interval(row)}: say so wherever you quote this encoder."
     )
