@@ -161,11 +161,46 @@ def test_a_file_is_no_run(say: Say, small_images: Path, encoder: Path, words: li
     one_line(err, "holds no run")
 
 
-def test_vectors_that_are_not_finite_are_not_written(say: Say, small_images: Path, tmp_path: Path) -> None:
+def damage(folder: Path) -> None:
+    """An encoder in `folder` with a weight that is not a number."""
     broken = build("resnet10", 32)
     with torch.no_grad():
         broken.stem.weight[0] = float("nan")
-    save_encoder(tmp_path, broken, {})
+    save_encoder(folder, broken, {})
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["evaluate", "--protocols", "linear"],
+        ["evaluate", "--protocols", "diagnostics"],
+        ["transfer", "--out", "{out}"],
+    ],
+)
+def test_features_that_are_not_finite_end_a_measurement(
+    say: Say, small_images: Path, tmp_path: Path, words: list[str]
+) -> None:
+    damage(tmp_path)
+    command, *options = (word.format(out=tmp_path / "out") for word in words)
+    code, _, err = say(command, tmp_path, small_images, *options)
+    assert code == 1, err
+    one_line(err, "not finite", "weights are damaged or its training diverged")
+
+
+@pytest.mark.slow
+def test_features_that_are_not_finite_end_a_comparison(say: Say, small_images: Path, tmp_path: Path) -> None:
+    words = ["compare", small_images, "--methods", "rotation", "--minutes", "0.001", "--out", tmp_path]
+    words += ["--baselines", "pixels", "--protocols"]
+    code, _, err = say(*words, "knn")
+    assert code == 0, err
+    damage(tmp_path / "rotation")
+    code, _, err = say(*words, "knn,linear")
+    assert code == 1, err
+    one_line(err, "not finite", "weights are damaged or its training diverged")
+
+
+def test_vectors_that_are_not_finite_are_not_written(say: Say, small_images: Path, tmp_path: Path) -> None:
+    damage(tmp_path)
     before = sorted(tmp_path.iterdir())
     query = small_images / "train/class0/000.png"
     for words in (

@@ -1,6 +1,7 @@
 """Clustering: printed values, scikit-learn, scipy's matching by brute force, the protocol."""
 
 import itertools
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -50,12 +51,15 @@ def test_relabelled_clusters_change_nothing() -> None:
     assert matched(counts) == matched(other)
 
 
-def test_the_interval_covers_and_lies_around_the_value() -> None:
+@pytest.mark.parametrize("statistic", [ari, nmi])
+def test_the_interval_covers_and_lies_around_the_value(
+    statistic: Callable[[np.ndarray], np.ndarray],
+) -> None:
     chances = np.array([[0.3, 0.1, 0.02], [0.03, 0.25, 0.05], [0.02, 0.03, 0.2]])
-    truth, random, covered = float(ari(chances * 1e9)), np.random.default_rng(2), 0
+    truth, random, covered = float(statistic(chances * 1e9)), np.random.default_rng(2), 0
     for trial in range(200):
         counts = random.multinomial(400, chances.ravel()).reshape(3, 3)
-        value, low, high = clustering.bootstrap_table(ari, counts, seed=trial, draws=300)
+        value, low, high = clustering.bootstrap_table(statistic, counts, seed=trial, draws=300)
         assert low < value < high
         covered += low <= truth <= high
     assert 0.90 <= covered / 200 <= 0.99

@@ -58,6 +58,25 @@ def test_purity_and_coverage_by_hand() -> None:
     assert discovery.area(purity[:0], coverage[:0]) == 0
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("most", [1.0, 0.5])
+def test_the_area_is_covered_as_it_should_be(most: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Clusters drawn from a population; the interval holds the mean area of as many of them."""
+    monkeypatch.setattr(discovery, "DRAWS", 200)
+    random, labels, found = np.random.default_rng(0), np.arange(120) % 4, []
+    for trial in range(120):
+        clusters = np.zeros((16, 120), bool)
+        for members in clusters:
+            size, own = random.integers(5, 15), labels == random.integers(4)
+            chance = np.where(own, random.choice([1, 6, 30]), 1.0)
+            members[random.choice(120, size, replace=False, p=chance / chance.sum())] = True
+        found.append(discovery._bootstrap_area(discovery.purity_of(clusters, labels), clusters, most, trial))
+    value, low, high = np.array(found).T
+    assert (low < value).all()
+    assert (value < high).all()
+    assert 0.88 <= np.mean((low <= value.mean()) & (value.mean() <= high)) <= 0.99
+
+
 def test_a_cluster_of_known_images_is_redundant() -> None:
     verified = np.zeros((4, 30), bool)
     verified[0, :10] = True

@@ -1,8 +1,10 @@
 """Evaluation of an encoder from end to end: rows, baselines, paired tests, files."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from time import process_time
 
 import numpy as np
 import pytest
@@ -102,6 +104,30 @@ def test_a_handful_of_test_images_is_evaluated(encoder: Encoder, held: int) -> N
     found = evaluate_encoder(encoder, few, name="simclr")
     assert {"linear", "knn"} <= {row.protocol for row in found}
     assert all(np.isfinite(row.value) and row.n == held for row in found)
+
+
+@pytest.mark.slow
+def test_the_anchor_of_random_weights_from_end_to_end(record_property: Callable[[str, object], None]) -> None:
+    """2,000 images; how long it takes is noted (the specification, 9.16, allows a minute)."""
+    torch.manual_seed(0)
+    store, started = store_of(2000), process_time()
+    rows = evaluate_encoder(
+        build("resnet10", 16).eval(), store, protocols=("linear", "knn"), baselines=("random",)
+    )
+    record_property(
+        "seconds of processor for random weights on 2,000 images", round(process_time() - started, 1)
+    )
+    for protocol in ("linear", "knn"):
+        anchor = one(rows, "random:resnet10", protocol, "top1")
+        assert (anchor.n, anchor.seeds) == (667, (0, 1, 2))
+        assert anchor.low is not None
+        assert anchor.high is not None
+        assert 1 / 3 < anchor.low < anchor.value <= anchor.high <= 1  # colour tells the class
+        gain = one(rows, "resnet10", protocol, "top1_difference", "random:resnet10")
+        assert gain.low is not None
+        assert gain.high is not None
+        assert gain.low <= 0 <= gain.high  # the encoder is untrained itself
+        assert gain.setting["p"] > 0.01
 
 
 def test_a_difference_has_the_exact_p() -> None:

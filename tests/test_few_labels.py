@@ -64,6 +64,27 @@ def test_the_first_of_each_class_are_taken_in_the_order_of_files() -> None:
     assert sorted(order.tolist()) == sorted(found.train.tolist())
 
 
+@pytest.mark.parametrize("first", [False, True])
+def test_smaller_sets_are_the_beginnings_of_larger_ones(first: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    trained: dict[int, list[list[int]]] = {}
+
+    def watched(self: FewLabels, found: Features, rows: Tensor, name: str, seed: int) -> list[Result]:
+        trained.setdefault(seed, []).append(rows.tolist())
+        return []
+
+    monkeypatch.setattr(FewLabels, "_finetune", watched)
+    options = FewLabelsOptions(shares=(0.05, 0.2), per_class=(2, 7), first=first, draws=2, finetune_draws=2)
+    found = toy_subject()
+    FewLabels(options).run(found, 0)
+    assert len(trained) == (1 if first else 2)
+    for sets in trained.values():
+        ordered = sorted(sets, key=len)
+        assert [len(rows) for rows in ordered] == [8, 20, 28, 80]
+        for less, more in itertools.pairwise(ordered):
+            assert more[: len(less)] == less
+        assert set(ordered[-1]) <= set(found.train.tolist())
+
+
 def test_labels_of_the_first_images_are_not_drawn() -> None:
     options = FewLabelsOptions(
         shares=(), per_class=(3,), first=True, draws=3, finetune_draws=2, steps=2, batch_size=8
