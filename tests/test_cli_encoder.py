@@ -1,6 +1,7 @@
 """Commands that use an encoder, and images that cannot be used, or not all."""
 
 import csv
+import importlib
 import io
 import zipfile
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from PIL import Image
 from cli_helpers import Say, one_line, picture, write_images
 from nolabel.encoders._io import save_encoder
 from nolabel.encoders.base import build
+from nolabel.evaluation.supervised import SupervisedOptions
 
 
 @pytest.fixture(scope="module")
@@ -97,6 +99,36 @@ def test_search_shows_several_encoders_in_columns(
     code, _, err = say(*words, "--beside", tmp_path / "none")
     assert code == 2
     one_line(err, "none")
+
+
+def test_search_has_a_column_of_a_network_trained_with_labels(
+    say: Say, small_images: Path, encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    short = SupervisedOptions(steps=4, choice_steps=1, batch_size=8)
+    monkeypatch.setattr(importlib.import_module("nolabel.cli.search"), "SupervisedOptions", lambda: short)
+    query = small_images / "test/class0/002.png"
+    words = ("--k", 2, "--out", tmp_path / "m.png", "--beside", "random,supervised")
+    code, out, err = say("search", encoder, small_images, query, *words)
+    assert code == 0, err
+    assert (
+        "Supervised on train: resnet10, trained from scratch for 4 steps with the labels of 20 training images "
+        "(train and test as the data have them), which are among those searched."
+    ) in out
+    assert (
+        out.index(f"\n{encoder.name}\n")
+        < out.index("\nsupervised on train\n")
+        < out.index("\nrandom weights\n")
+    )
+    assert out.count("1   1.000  class0  test/class0/002.png") == 3
+    assert len({line for line in out.splitlines() if line.startswith("2 ")}) == 3  # no two networks are one
+    (tmp_path / "loose").mkdir()
+    (tmp_path / "m.png").unlink()
+    for i, file in enumerate(sorted(small_images.rglob("*.png"))[:3]):
+        (tmp_path / "loose" / f"{i}.png").write_bytes(file.read_bytes())
+    code, _, err = say("search", encoder, tmp_path / "loose", query, *words)
+    assert code == 2
+    one_line(err, "has no labels to train --beside supervised with")
+    assert not (tmp_path / "m.png").exists()
 
 
 def test_encoders_in_folders_of_one_name_are_told_by_their_paths(

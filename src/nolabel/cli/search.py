@@ -19,13 +19,16 @@ from nolabel.data.store import STORAGE_MARGIN, ImageStore
 from nolabel.encoders._io import image_size, load_encoder
 from nolabel.encoders.base import Encoder
 from nolabel.errors import DataError, UsageError
+from nolabel.evaluation._features import extract
+from nolabel.evaluation._split import divide
 from nolabel.evaluation._untrained import untrained
+from nolabel.evaluation.supervised import Supervised, SupervisedOptions
 from nolabel.report._text import readable
 from nolabel.report.columns import columns_figure
 from nolabel.report.figures import matches_figure, png_bytes
 from nolabel.runs import write_atomically
 
-RANDOM = "random"
+RANDOM, SUPERVISED = "random", "supervised"
 
 
 def search(
@@ -39,7 +42,10 @@ def search(
     beside: Annotated[
         tuple[str, ...],
         LISTED,
-        Parameter(help="more encoders, a column each; `random`: untrained weights; separated by commas"),
+        Parameter(
+            help="more encoders, a column each; `random`: untrained weights; `supervised`: the same network, trained "
+            "from scratch with the labels of the training images; separated by commas"
+        ),
     ] = (),
     size: Annotated[int | None, Parameter(help="side in pixels; the encoder's own")] = None,
     workers: Annotated[int, Parameter(help="processes that read the images; 0: one per core")] = 0,
@@ -60,7 +66,7 @@ def search(
     """
     out = _place(out, data, k)
     check_apart(out, query)
-    names = _names([encoder, *(Path(one) for one in beside if one != RANDOM)])
+    names = _names([encoder, *(Path(one) for one in beside if one not in (RANDOM, SUPERVISED))])
     encoders = {name: load_encoder(place) for place, name in names.items()}
     loaded = encoders[names[encoder]]
     side = image_size(encoder, loaded) if size is None else size
@@ -69,6 +75,8 @@ def search(
     with _screen.counting("Reading images") as progress:
         store = ImageStore.open(data, size=side, workers=workers, progress=progress, minimum=1)
     _screen.line(store.describe())
+    if SUPERVISED in beside:
+        encoders["supervised on train"] = _supervised(loaded, store, side)
     if RANDOM in beside:
         encoders["random weights"] = untrained(loaded, store, torch.arange(len(store)), side, seed=0)
     found = {}
@@ -105,6 +113,36 @@ def _names(encoders: list[Path]) -> dict[Path, str]:
     folders = {one: (one if one.is_dir() else one.parent).resolve().name for one in encoders}
     shared = [name for name, count in Counter(folders.values()).items() if count > 1]
     return {one: str(one) if name in shared else name for one, name in folders.items()}
+
+
+def _supervised(encoder: Encoder, store: ImageStore, side: int) -> Encoder:
+    """The network of `encoder` trained from scratch with the labels of the training images; says so.
+
+    Raises:
+        UsageError: no image has a label.
+        DataError: labels that allow no training and choosing.
+    """
+    if not bool((store.labels >= 0).any()):
+        raise UsageError(
+            f"{store.source} has no labels to train --beside {SUPERVISED} with: put each class into its own folder, "
+            f"or leave {SUPERVISED} out."
+        )
+    division = divide(store, seed=0)
+    with _screen.counting("Training with labels") as bar:
+        own = extract(
+            encoder,
+            store,
+            division,
+            name=encoder.name,
+            size=side,
+            progress=lambda what, done, total: bar(done, total),
+        )
+        trained, told = Supervised(SupervisedOptions()).train(own, seed=0)
+    _screen.line(
+        f"Supervised on train: {encoder.name}, trained from scratch for {told.setting['steps']:,} steps with the "
+        f"labels of {len(division.train):,} training images ({division.text}), which are among those searched."
+    )
+    return trained
 
 
 def _nearest(

@@ -27,7 +27,8 @@ CAPTION = (
 LECTURE = (
     "The lecture's figure has three columns that this one has not: AlexNet trained with labels, Jigsaw with its "
     "defences against colour off, and tracking in video, of which there is none here. A comparison trains neither of "
-    "the first two; nolabel search --beside puts any encoders side by side."
+    "the first two; nolabel search --beside puts any encoders side by side, and supervised among them is this network "
+    "trained with the labels of the training split, in AlexNet's place."
 )
 UNTRAINED = "random weights"
 """the column of the first method's network before training"""
