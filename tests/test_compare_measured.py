@@ -45,6 +45,23 @@ def test_a_comparison_of_a_handful_of_images_has_no_likeness(tmp_path: Path, hel
     assert not [row for row in rows_of(folders[0]) if row["protocol"] == "likeness"]
 
 
+@pytest.mark.parametrize(
+    ("images", "told"), [(150, "jackknife over images, in 20 blocks"), (90, "none: fewer than 50 images")]
+)
+def test_likeness_has_an_interval_where_the_images_are_enough(tmp_path: Path, images: int, told: str) -> None:
+    store = store_of(images)
+    folders = [run_of(tmp_path / method, method, store) for method in ("rotation", "simclr")]
+    compare.liken(folders, store, 0)
+    for folder, other in zip(folders, ("simclr", "rotation"), strict=True):
+        (row,) = rows_of(folder)
+        assert (row["metric"], row["setting"]["against"], row["n"]) == ("cka", other, images // 3)
+        assert row["setting"]["interval"] == told
+        if images == 150:
+            assert row["low"] < row["value"] <= row["high"] <= 1
+        else:
+            assert row["low"] is row["high"] is None
+
+
 def compared(folder: Path) -> set[tuple[str, str, str]]:
     """(subject, protocol, compared with) of a run's accuracies and differences."""
     return {

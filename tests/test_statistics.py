@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from nolabel.evaluation import statistics
+from nolabel.evaluation import _repeats, statistics
 from nolabel.evaluation.statistics import Interval
 
 WILSON = {
@@ -276,6 +276,29 @@ def test_mean_precision_is_covered_as_it_should_be() -> None:
     assert share_covered(found, truth) >= 0.91
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("balanced", [False, True])
+def test_a_difference_over_draws_is_covered_with_noise_of_images_and_of_draws(
+    balanced: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four draws of labels, each better or worse for all images; an image that is hard is so in all of them."""
+    monkeypatch.setattr(
+        _repeats, "permutation", lambda *rest: 0.5
+    )  # takes most of the time, and no part in it
+    random, found = np.random.default_rng(26), []
+    labels = np.repeat([0, 1], [60, 140]) if balanced else None
+    for trial in range(200):
+        hard, of_draws = random.random(200), random.normal(0, 0.04, (2, 4, 1))
+        mine, other = (
+            (0.7 * hard + 0.3 * random.random((4, 200))) < share + effect
+            for share, effect in zip((0.6, 0.5), of_draws, strict=True)
+        )
+        found.append(_repeats._compare(mine, other, trial, labels)[0])
+    shares = (0.7 * random.random(2_000_000) + 0.3 * random.random(2_000_000))[:, None] < [0.6, 0.5]
+    truth = float(shares[:, 0].mean() - shares[:, 1].mean())
+    assert 0.92 <= share_covered(found, truth) <= 0.995
+
+
 def test_a_tag_that_no_image_shows_does_not_count() -> None:
     random = np.random.default_rng(24)
     scores, tags = random.random((50, 3)), (random.random((50, 3)) < 0.4).astype(int)
@@ -293,3 +316,15 @@ def test_student_s_test_of_draws_is_scipy_s() -> None:
     assert statistics.t_test(values) == pytest.approx(stats.ttest_1samp(values, 0).pvalue)
     assert statistics.t_test(np.full(3, 0.125)) == 0
     assert statistics.t_test(np.zeros(3)) == 1
+
+
+def test_the_jackknife_of_a_mean_is_student_s_of_the_blocks() -> None:
+    values = np.random.default_rng(25).random(100)
+    value, low, high = statistics.jackknife(lambda places: float(values[places].mean()), 100, seed=3)
+    blocks = values[np.random.default_rng(3).permutation(100)].reshape(5, 20).mean(0)
+    half = stats.t.ppf(0.975, 19) * blocks.std(ddof=1) / np.sqrt(20)
+    assert (value, low, high) == pytest.approx((values.mean(), values.mean() - half, values.mean() + half))
+    ends = statistics.jackknife(
+        lambda places: float(values[places].mean()), 100, 3, value - 1e-3, value + 1e-3
+    )
+    assert ends == pytest.approx((value, value - 1e-3, value + 1e-3))

@@ -19,9 +19,10 @@ from nolabel.evaluation._written import (
     write_results,
 )
 from nolabel.evaluation.base import Progress, Protocol, Result, result_of
-from nolabel.evaluation.diagnostics import COMPARED, LEAST, cka
+from nolabel.evaluation.diagnostics import COMPARED, LEAST, as_row, cka_over_blocks
 from nolabel.evaluation.run import evaluate_encoder, evaluation_device, protocol_of, subject_of
 from nolabel.runs import EVALUATION, read_rows
+from nolabel.seeds import derive
 
 
 def measure(
@@ -96,7 +97,8 @@ def pair_up(folders: Sequence[Path], store: ImageStore, seed: int) -> None:
 def liken(folders: Sequence[Path], store: ImageStore, seed: int) -> None:
     """Write into every run how alike its features are to every other's: linear CKA (Kornblith et al. 2019).
 
-    Of the pooled vectors of at most 1,000 test images; 1 for features that are equal up to a turn and a scale.
+    Of the pooled vectors of at most 1,000 test images, with an interval from 50 on; 1 for features that are equal up
+    to a turn and a scale.
     Nothing where the test images are too few for it.
     """
     held = divide(store, seed)
@@ -109,14 +111,20 @@ def liken(folders: Sequence[Path], store: ImageStore, seed: int) -> None:
         subject = extract(encoder, store, held, name=subject_of(folder), size=image_size(folder, encoder))
         vectors[folder] = subject.stage(POOLED, images).float()
     for folder in folders:
-        setting = {"data": store.source, "stage": POOLED}
-        write_results(folder, [
-            Result(
-                subject=subject_of(folder), protocol="likeness", metric="cka", low=None, high=None, n=len(images),
-                value=cka(vectors[folder], vectors[other]), setting=setting | {"against": subject_of(other)},
-            )
-            for other in folders if other is not folder
-        ])  # fmt: skip
+        draw = derive(seed, "evaluate", "likeness", "jackknife")
+        found = {
+            other: cka_over_blocks(vectors[folder], vectors[other], draw)
+            for other in folders
+            if other is not folder
+        }
+        subject, setting = subject_of(folder), {"data": store.source, "stage": POOLED}
+        write_results(
+            folder,
+            [
+                as_row(subject, "likeness", "cka", one, setting | {"against": subject_of(other)})
+                for other, one in found.items()
+            ],
+        )
 
 
 def _read(folder: Path, data: str) -> list[Result]:

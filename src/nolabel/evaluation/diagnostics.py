@@ -19,7 +19,7 @@ from torch import Tensor
 
 from nolabel.evaluation._ranges import COUNT, SEVERAL, hold
 from nolabel.evaluation.base import POOLED, Features, Network, Protocol, Result
-from nolabel.evaluation.statistics import Interval, bootstrap_mean, wilson
+from nolabel.evaluation.statistics import BLOCKS, Interval, bootstrap_mean, jackknife, wilson
 from nolabel.seeds import derive, generator
 from nolabel.views import geometry
 
@@ -37,6 +37,8 @@ REDUNDANT_RANK = 0.1
 """share of the largest possible RankMe below which features are called redundant (ours)"""
 JUDGED = 10
 """images from which on features are called anything: of fewer the effective rank is low by itself (ours)"""
+BORNE = 50
+"""images from which on the jackknife over blocks covers: of 20 it held CKA in 84 of 100 simulations (ours)"""
 LEAST = {
     "feature_std": 2,
     "rankme": 2,
@@ -87,25 +89,28 @@ class Diagnostics(Protocol):
     def run(self, subject: Features, seed: int) -> list[Result]:
         """One row a measure that the test images are enough for (`LEAST`), `setting["verdict"]` the sentence.
 
-        Means over images have an interval over them, the views as they are. Spread, ranks, spectra and CKA, which a
-        resample distorts by its repeated images, have none, and `setting["interval"]` says so.
+        Every interval is over the images, the views as they are: of means a bootstrap; of spread, ranks, spectra
+        and CKA, which a resample distorts by its repeated images, a jackknife over blocks (`over_blocks`), which
+        takes 50 images. `setting["interval"]` says which.
         """
         stage = subject.chosen(self.options.stage)
         order = torch.randperm(len(subject.test), generator=generator(seed, "evaluate", self.protocol))
         images = subject.test[order[: self.options.images]]
         z = subject.stage(stage, images).float()
         draw = derive(seed, "evaluate", self.protocol, "bootstrap")
-        spread, rank = feature_std(z), rankme(z)
+        spread, rank, most = feature_std(z), rankme(z), min(z.shape)
         found = _defined(
             len(z),
-            feature_std=lambda: Measured(spread, len(z)),
-            rankme=lambda: Measured(rank, len(z)),
-            participation_ratio=lambda: Measured(participation_ratio(z), len(z)),
-            alpha_req=lambda: Measured(alpha_req(covariance_spectrum(z)), len(z)),
+            feature_std=lambda: over_blocks(lambda rows: feature_std(z[rows]), len(z), draw, 0),
+            rankme=lambda: over_blocks(lambda rows: rankme(z[rows]), len(z), draw, 1, most),
+            participation_ratio=lambda: over_blocks(
+                lambda rows: participation_ratio(z[rows]), len(z), draw, 0, most
+            ),
+            alpha_req=lambda: over_blocks(lambda rows: alpha_req(covariance_spectrum(z[rows])), len(z), draw),
             uniformity=lambda: Measured(bootstrap_mean(uniformity_of_each(z), draw), len(z)),
         )
         if len(subject.values) > 1:
-            found |= self._likeness(subject, stage, images[:COMPARED])
+            found |= self._likeness(subject, stage, images[:COMPARED], draw)
         if subject.network is not None:
             found |= self._of_views(subject.network, images[: self.options.viewed], seed)
         setting = subject.setting | {
@@ -113,16 +118,16 @@ class Diagnostics(Protocol):
             "values": z.shape[1],
             "verdict": verdict(spread, rank, *z.shape),
         }
-        return [_result(subject, self.protocol, *one, setting) for one in found.items()]
+        return [as_row(subject.name, self.protocol, *one, setting, subject.seeds) for one in found.items()]
 
     @staticmethod
-    def _likeness(subject: Features, stage: str, images: Tensor) -> dict[str, Measured]:
+    def _likeness(subject: Features, stage: str, images: Tensor, draw: int) -> dict[str, Measured]:
         """CKA of every other stage with `stage`, on the same images; nothing where they are too few."""
         if len(images) < LEAST["cka"]:
             return {}
         stages = subject.compute(tuple(subject.values), images)
         z = stages.pop(stage)
-        return {f"cka_{name}": Measured(cka(x.to(z.device), z), len(z)) for name, x in stages.items()}
+        return {f"cka_{name}": cka_over_blocks(x.to(z.device), z, draw) for name, x in stages.items()}
 
     def _of_views(self, network: Network, images: Tensor, seed: int) -> dict[str, Measured]:
         """What needs several views of an image: of the pooled vector."""
@@ -138,8 +143,29 @@ class Diagnostics(Protocol):
             n,
             alignment=lambda: Measured(bootstrap_mean(distances.numpy(force=True), draw), n, pair),
             view_recall=lambda: Measured(wilson(recall * n, n), n, once),
-            lidar=lambda: Measured(lidar(z), n, several),
+            lidar=lambda: over_blocks(lambda rows: lidar(z[rows]), n, draw, 1, z.shape[2], **several),
         )
+
+
+def over_blocks(
+    measure: Callable[[Tensor], float],
+    n: int,
+    draw: int,
+    least: float = -math.inf,
+    most: float = math.inf,
+    **told: Any,
+) -> Measured:
+    """`measure` of n images, given their places, with its `jackknife`; of fewer than `BORNE` it has no interval."""
+    if n < BORNE:
+        return Measured(measure(torch.arange(n)), n, {**told, "interval": f"none: fewer than {BORNE} images"})
+    found = jackknife(lambda places: measure(torch.from_numpy(places)), n, draw, least, most)
+    return Measured(found, n, {**told, "interval": f"jackknife over images, in {BLOCKS} blocks"})
+
+
+def cka_over_blocks(x: Tensor, y: Tensor, draw: int) -> Measured:
+    """`cka` of x (n, p) and y (n, q) with its interval `over_blocks`, from two kernels that are computed once."""
+    kernels = [one @ one.T for one in (m.double() - m.double().mean(0) for m in (x, y))]
+    return over_blocks(lambda places: _cka_of(*(k[places][:, places] for k in kernels)), len(x), draw, -1, 1)
 
 
 def _defined(n: int, **measures: Callable[[], Measured]) -> dict[str, Measured]:
@@ -147,20 +173,26 @@ def _defined(n: int, **measures: Callable[[], Measured]) -> dict[str, Measured]:
     return {name: measure() for name, measure in measures.items() if n >= LEAST[name]}
 
 
-def _result(
-    subject: Features, protocol: str, metric: str, found: Measured, setting: dict[str, Any]
+def as_row(
+    subject: str,
+    protocol: str,
+    metric: str,
+    found: Measured,
+    setting: dict[str, Any],
+    seeds: tuple[int, ...] = (),
 ) -> Result:
+    """The result of one measure; its own setting says more than `setting` does."""
     value, low, high = found.value if isinstance(found.value, Interval) else (found.value, None, None)
     return Result(
-        subject=subject.name,
+        subject=subject,
         protocol=protocol,
         metric=metric,
         value=value,
         low=low,
         high=high,
         n=found.n,
-        seeds=subject.seeds,
-        setting=setting | {"interval": "none" if low is None else "bootstrap over images"} | found.setting,
+        seeds=seeds,
+        setting=setting | {"interval": "bootstrap over images"} | found.setting,
     )
 
 
@@ -327,6 +359,20 @@ def _unbiased(x: Tensor, y: Tensor) -> float:
     trace = _shared(x, y) - float(k @ l)
     sums = float(k.sum()) * float(l.sum()) / ((n - 1) * (n - 2))
     return trace + sums - 2 / (n - 2) * float(k @ l)
+
+
+def _cka_of(k: Tensor, l: Tensor) -> float:
+    """Debiased `cka` of features whose products are the kernels k and l (n, n); their diagonals are not used."""
+    n = len(k)
+    k, l = (kernel - kernel.diagonal().diag() for kernel in (k, l))
+
+    def alike(a: Tensor, b: Tensor) -> float:
+        rows = a.sum(1), b.sum(1)
+        ends = float(rows[0].sum() * rows[1].sum()) / ((n - 1) * (n - 2))
+        return float((a * b).sum()) + ends - 2 / (n - 2) * float(rows[0] @ rows[1])
+
+    scale = alike(k, k) * alike(l, l)
+    return alike(k, l) / math.sqrt(scale) if scale > 0 else 0.0
 
 
 def since(metrics: Sequence[Mapping[str, Any]]) -> int | None:
