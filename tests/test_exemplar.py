@@ -111,6 +111,29 @@ def test_an_image_gives_one_seed_while_there_are_images(monkeypatch: pytest.Monk
     assert len(windows[:, 0, 0, 0].unique()) == 30
 
 
+@pytest.mark.parametrize(
+    ("images", "most", "options"),
+    [
+        (1, 25, {"seeds_per_image": 25}),
+        (2, 50, {}),
+        (2, 50, {"gradient_sampling": False}),
+        (1, 25, {"seeds_per_image": 25, "seed_scales": (1.0, 1.0)}),
+        (1, 50, {"seed_scales": (1.0, 0.5)}),
+    ],
+)
+def test_no_place_of_an_image_is_two_classes(images: int, most: int, options: dict[str, object]) -> None:
+    """A seed of 8 px has 25 places in an image of 12 px; with one seed more the cut is refused."""
+    noise = ImageStore.of(torch.randint(256, (images, 3, 12, 12), dtype=torch.uint8))
+
+    def windows(seeds: int) -> torch.Tensor:
+        chosen = ExemplarOptions(seeds, **options)  # type: ignore[arg-type]
+        return _exemplar_seeds.cut(noise, chosen, 8, 12, torch.Generator().manual_seed(0))
+
+    assert len(windows(most).flatten(1).unique(dim=0)) == most
+    with pytest.raises(UsageError, match="26 seeds of 8 px from one image, which has 25 places"):
+        windows(most + 1)
+
+
 def drawn_of(method: Exemplar, n: int, seed: int = 0, progress: float = 0.5) -> dict[str, torch.Tensor]:
     return method.draw(n, torch.Generator().manual_seed(seed), progress)
 
@@ -277,7 +300,9 @@ def test_the_mean_colour_names_the_seed_until_colours_change(
 
 def test_fixed_copies_are_so_many_for_each_seed() -> None:
     method = made(transforms_per_seed=3)
-    first, second = (drawn_of(method, 60, seed) for seed in (0, 1))
+    first, second = (
+        method.draw_step(60, torch.Generator().manual_seed(step), 0.5, 0, step) for step in (0, 1)
+    )
     for k in range(20):
         kinds = torch.cat([drawn["zoom"][drawn["labels"] == k] for drawn in (first, second)]).unique()
         assert 1 <= len(kinds) <= 3

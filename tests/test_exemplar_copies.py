@@ -111,19 +111,18 @@ def test_factor_and_offset_have_ranges_of_their_own() -> None:
         ExemplarOptions(hsv_factor=0.5)
 
 
-def test_held_out_copies_are_none_of_the_fixed_ones() -> None:
+def test_held_out_copies_are_none_of_the_fixed_ones_which_follow_the_runs_seed() -> None:
     method = made(transforms_per_seed=3)
-    assert method.fixed is not None
-    kept = set(method.fixed["zoom"].tolist())
-    trained, asked = (f(60, generator(1), 0.5) for f in (method.draw, method.draw_held_out))
-    assert set(trained["zoom"].flatten().tolist()) <= kept
-    assert not kept & set(asked["zoom"].flatten().tolist())
-    assert torch.equal(trained["labels"], asked["labels"])
-    again = method.draw_held_out(60, generator(1), 0.5)
-    assert all(torch.equal(value, again[name]) for name, value in asked.items())
-    fresh = made()
-    plain, asked = (f(60, generator(1), 0.5) for f in (fresh.draw, fresh.draw_held_out))
-    assert all(torch.equal(value, asked[name]) for name, value in plain.items())
+
+    def zooms(seed: int) -> set[float]:
+        steps = [method.draw_step(60, generator(step), 0.5, seed, step)["zoom"] for step in range(10)]
+        return set(torch.cat(steps).flatten().tolist())
+
+    kept = zooms(0)
+    assert len(kept) == 60
+    assert not kept & zooms(1)
+    assert not kept & set(method.draw(60, generator(1), 0.5)["zoom"].flatten().tolist())
+    assert zooms(0) == kept
 
 
 def source_of(method: Exemplar, batch: int, seed: int, rank: int = 0, world: int = 1) -> ViewSource:

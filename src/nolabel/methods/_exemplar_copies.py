@@ -53,14 +53,20 @@ def _drawn_and_repeated(o: "ExemplarOptions", n: int) -> tuple[int, int]:
     return (n, o.copies) if o.form == "triplet" else (n * o.copies, 1)
 
 
-def draw_of(
-    o: "ExemplarOptions", labels: Tensor, fixed: dict[str, Tensor] | None, generator: torch.Generator
+def trained_on(
+    o: "ExemplarOptions", labels: Tensor, generator: torch.Generator, seed: int
 ) -> dict[str, Tensor]:
-    """`labels` and the changes of their copies: new ones, or of the `fixed` ones of their seeds (seed by seed)."""
-    if fixed is None:
-        return draw(o, len(labels), generator) | {"labels": labels}
+    """The changes of copies of the seeds `labels`: new ones, or some of those that the run's `seed` fixes."""
+    if not o.transforms_per_seed:
+        return draw(o, len(labels), generator)
     which = torch.randint(o.transforms_per_seed, (len(labels),), generator=generator)
-    return {k: v[labels * o.transforms_per_seed + which] for k, v in fixed.items()} | {"labels": labels}
+    return {k: v[labels * o.transforms_per_seed + which] for k, v in _fixed(o, seed).items()}
+
+
+@lru_cache(maxsize=1)
+def _fixed(o: "ExemplarOptions", seed: int) -> dict[str, Tensor]:
+    """The changes of all fixed copies, seed by seed."""
+    return draw(o, o.seeds * o.transforms_per_seed, generator_of(seed, "exemplar copies"))
 
 
 def draw(o: "ExemplarOptions", count: int, generator: torch.Generator) -> dict[str, Tensor]:

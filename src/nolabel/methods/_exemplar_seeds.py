@@ -65,27 +65,46 @@ def cut(
 ) -> Tensor:
     """The seeds of `side` px with their surroundings, uint8 (o.seeds, 3, room, room), from images of `size` px.
 
-    An image gives `o.seeds_per_image` where there are enough images, each at one of the scales, by turns; its place is
-    drawn by the energy of the gradients, or anywhere; where the image is large enough, the surroundings of the seed lie
-    in it (specification 1.8).
+    An image gives `o.seeds_per_image` where there are enough images, each at one of the scales, by turns; their places
+    are drawn by the energy of the gradients, or anywhere, none twice at one scale, and where all is flat only when no
+    other place is left; where the image is large enough, the surroundings of a seed lie in it (specification 1.8).
+
+    Raises:
+        UsageError: an image has fewer places than seeds.
     """
     sources = max(SOURCES, math.ceil(o.seeds / o.seeds_per_image))
     order = torch.randperm(len(store), generator=generator)[:sources]
-    chosen = order[torch.arange(o.seeds) // o.seeds_per_image % len(order)]
+    number = torch.arange(o.seeds)
+    source, turn = number // o.seeds_per_image % len(order), number % len(o.seed_scales)
+    wide = torch.tensor([max(side, round(size / scale)) for scale in o.seed_scales])[turn]
     found, room = [], room_of(o, side)
-    for turn, scale in enumerate(o.seed_scales):
-        for rows in chosen[turn :: len(o.seed_scales)].split(500):
-            images = plain.whole(store.batch(rows), max(side, round(size / scale))).cpu()
-            energy, edge = gradient_energy(images, side), 0
-            if images.shape[-1] >= room:
-                edge = (room - side) // 2
-                energy = energy[:, edge : energy.shape[1] - edge, edge : energy.shape[2] - edge]
-            flat = energy.flatten(1)
-            weight = weights(flat) if o.gradient_sampling else torch.ones_like(flat)
-            place = torch.multinomial(weight, 1, generator=generator)[:, 0]
-            corner = torch.stack([place // energy.shape[2], place % energy.shape[2]], 1) + edge
-            found.append(_around(images, corner, side, room, o.border))
+    for width in dict.fromkeys(wide.tolist()):
+        wanted = torch.bincount(source[wide == width], minlength=len(order))
+        for rows in wanted.nonzero()[:, 0].split(500):
+            images = plain.whole(store.batch(order[rows]), width).cpu()
+            corners, image = _places(images, wanted[rows], o.gradient_sampling, side, room, generator)
+            found.append(_around(images[image], corners, side, room, o.border))
     return torch.cat(found)
+
+
+def _places(
+    images: Tensor, wanted: Tensor, by_energy: bool, side: int, room: int, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Top left corners of `wanted` (B,) seeds of each image, int64 (n, 2), and the image of each, int64 (n,)."""
+    energy, edge = gradient_energy(images, side), 0
+    if images.shape[-1] >= room:
+        edge = (room - side) // 2
+        energy = energy[:, edge : energy.shape[1] - edge, edge : energy.shape[2] - edge]
+    flat, most = energy.flatten(1), int(wanted.max())
+    if most > flat.shape[1]:
+        raise UsageError(
+            f"Exemplar cannot cut {most} seeds of {side} px from one image, which has {flat.shape[1]} places for them: "
+            "ask for fewer --seeds, or smaller ones (--patch)."
+        )
+    weight = weights(flat) if by_energy else torch.ones_like(flat)
+    place = torch.multinomial(weight, most, generator=generator)[torch.arange(most) < wanted[:, None]]
+    image = torch.arange(len(images)).repeat_interleave(wanted)
+    return torch.stack([place // energy.shape[2], place % energy.shape[2]], 1) + edge, image
 
 
 def _around(images: Tensor, corner: Tensor, side: int, room: int, border: str) -> Tensor:

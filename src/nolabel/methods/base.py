@@ -141,14 +141,10 @@ class Method(nn.Module, ABC):
     def draw_step(
         self, n: int, generator: torch.Generator, progress: float, seed: int, step: int
     ) -> dict[str, Tensor]:
-        """`draw` for step `step` of the run with `seed`; another one where something is dealt out over an epoch.
+        """`draw` for step `step` of the run with `seed`; another one where a run fixes copies, or deals something out.
 
         An epoch is `data.images // n` steps.
         """
-        return self.draw(n, generator, progress)
-
-    def draw_held_out(self, n: int, generator: torch.Generator, progress: float) -> dict[str, Tensor]:
-        """`draw` for `held_out`; another one where training draws from what was fixed before step 0."""
         return self.draw(n, generator, progress)
 
     @abstractmethod

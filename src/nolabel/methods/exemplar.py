@@ -35,7 +35,6 @@ from nolabel.methods import _exemplar_forms as forms
 from nolabel.methods import _exemplar_picture, _exemplar_seeds
 from nolabel.methods._exemplar_seeds import side_of
 from nolabel.methods.base import DataInfo, Method, Recipe
-from nolabel.seeds import generator as seeded
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -156,8 +155,6 @@ class Exemplar(Method):
         kind = forms.CosineHead if options.head == "cosine" else nn.Linear
         self.head = kind(encoder.dim, options.seeds if options.form == "softmax" else forms.DIM)
         self.dropout = nn.Dropout(options.dropout)
-        fixed = options.seeds * options.transforms_per_seed
-        self.fixed = _copies.draw(options, fixed, seeded(0, "exemplar copies")) if fixed else None
         self.bank = forms.MemoryBank(options.seeds) if options.form == "instance" else None
         self.noise = forms.NOISE if self.bank is not None and options.seeds > forms.EXACT else 0
         self.chance = (
@@ -182,23 +179,22 @@ class Exemplar(Method):
         self.components.copy_(vectors.T)
 
     def draw(self, n: int, generator: torch.Generator, progress: float) -> dict[str, Tensor]:
-        return self._drawn(_copies.labels(self.options, n, generator, progress), generator, self.fixed)
+        """New copies, also where those that are trained on are fixed."""
+        labels = _copies.labels(self.options, n, generator, progress)
+        return self._together(_copies.draw(self.options, len(labels), generator), labels, generator)
 
     def draw_step(
         self, n: int, generator: torch.Generator, progress: float, seed: int, step: int
     ) -> dict[str, Tensor]:
         """Each seed as often as any other over an epoch, but for one copy (of triplets, one set of copies)."""
         steps = max(1, self.data.images // n)
-        return self._drawn(_copies.dealt(self.options, n, steps, progress, seed, step), generator, self.fixed)
+        labels = _copies.dealt(self.options, n, steps, progress, seed, step)
+        return self._together(_copies.trained_on(self.options, labels, generator, seed), labels, generator)
 
-    def draw_held_out(self, n: int, generator: torch.Generator, progress: float) -> dict[str, Tensor]:
-        """New copies, also where those that are trained on are fixed."""
-        return self._drawn(_copies.labels(self.options, n, generator, progress), generator, None)
-
-    def _drawn(
-        self, labels: Tensor, generator: torch.Generator, fixed: dict[str, Tensor] | None
+    def _together(
+        self, changes: dict[str, Tensor], labels: Tensor, generator: torch.Generator
     ) -> dict[str, Tensor]:
-        drawn = _copies.draw_of(self.options, labels, fixed, generator)
+        drawn = changes | {"labels": labels}
         if self.noise:
             drawn["noise"] = torch.randint(self.options.seeds, (len(labels), self.noise), generator=generator)
         return {name: value.unflatten(0, (-1, self.options.copies)) for name, value in drawn.items()}

@@ -39,7 +39,7 @@ class ViewSource:
     def held_out(self, indices: Tensor, batch: int, progress: float) -> dict[str, Tensor]:
         """Views for `Method.held_out`: the `batch`-th, of images `indices` (n,), n a multiple of the processes."""
         random = generator(self.seed, "held_out", batch)
-        return self._of(indices, self.method.draw_held_out(len(indices), random, progress))
+        return self._of(indices, self.method.draw(len(indices), random, progress))
 
     def _of(self, indices: Tensor, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
         share = len(indices) // self.world
