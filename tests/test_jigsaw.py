@@ -36,24 +36,6 @@ def some(n: int, size: int) -> ImageBatch:
     return ImageBatch.of(torch.randint(256, (n, 3, size, size), dtype=torch.uint8))
 
 
-@pytest.mark.parametrize(
-    ("size", "grid", "expected"),
-    [(32, 2, (16, 12, 1)), (96, 2, (48, 36, 1)), (128, 2, (64, 48, 2)), (32, 3, (10, 8, 0)), (64, 3, (21, 16, 1)),
-     (96, 3, (31, 24, 1)), (128, 3, (42, 32, 1))],
-)  # fmt: skip
-def test_the_geometry_is_that_of_the_specification(
-    size: int, grid: int, expected: tuple[int, int, int]
-) -> None:
-    assert geometry_of(JigsawOptions(grid=grid), size)[1:] == expected
-
-
-def test_the_window_moves_where_it_is_smaller_than_the_image() -> None:
-    """At 96 px it has 93."""
-    for moves, most in ((True, 3), (False, 0)):
-        places = drawn_of(made(96, random_crop=moves), 500)["window"]
-        assert (int(places.min()), int(places.max())) == (0, most)
-
-
 def test_tiles_are_cut_where_they_were_drawn() -> None:
     images = torch.arange(2 * 3 * 10 * 10, dtype=torch.float32).view(2, 3, 10, 10)
     top, left = torch.tensor([[0, 3], [6, 2]]), torch.tensor([[1, 4], [0, 5]])
@@ -149,11 +131,11 @@ def test_orders_are_chosen_as_the_options_say() -> None:
     assert PAPER_IMAGENET[0].tie_break == "first"
 
 
-def test_the_papers_tiles_fit_both_its_windows() -> None:
-    assert geometry_of(PAPER_IMAGENET[0], 255) == (3, 85, 64, 2)
-    assert geometry_of(PAPER_IMAGENET[0], 225) == (3, 75, 64, 2)
-    with pytest.raises(UsageError, match="do not fit cells"):
-        geometry_of(PAPER_IMAGENET[0], 96)
+def test_saved_orders_are_those_of_the_loaded_method() -> None:
+    saved, other = (made(grid=3, permutations=20, permutation_seed=seed) for seed in (0, 1))
+    assert not torch.equal(saved.orders, other.orders)
+    other.load_state_dict(saved.state_dict())
+    assert torch.equal(saved.orders, other.orders)
 
 
 def test_dropout_stands_behind_fc6_and_fc7() -> None:

@@ -12,13 +12,18 @@ if TYPE_CHECKING:
 def geometry_of(options: "JigsawOptions", size: int) -> tuple[int, int, int, int]:
     """Tiles a side, sides of cell and tile in pixels, and largest channel shift, for images of `size` px.
 
-    Raises UsageError where tiles are larger than their cells leave room for, or too small for any encoder.
+    Raises UsageError where cells are larger than the image leaves room for, or tiles than their cells, or where tiles
+    are too small for any encoder.
     """
     grid = options.grid or (2 if size <= 32 else 3)
     moving = grid == 3 and size <= 128  # so that the window has room at 96 px too (specification 3.9)
-    cell = (size - moving) // grid
+    cell = options.cell or (size - moving) // grid
     tile = options.tile or 4 * round(0.76 * cell / 4) if options.gap else cell
     room = cell - tile - options.min_gap
+    if grid * cell > size:
+        raise UsageError(
+            f"Jigsaw cells of {cell} px, {grid} a side, do not fit images of {size} px: choose a smaller --cell."
+        )
     if tile > cell:
         raise UsageError(f"Jigsaw tiles of {tile} px do not fit cells of {cell} px: choose a smaller --tile.")
     if room < 0:

@@ -5,14 +5,14 @@ of the image is cut into 3 x 3 cells, a tile is taken from a random place in eac
 into one of K orders that lie far apart (section 4.2), and a network that sees each tile alone, and joins them
 late, names the order.
 
-The paper's values, as `PAPER_IMAGENET`: window 255, cells of 85, tiles of 64 px; 1000 orders; 30 % grey images;
-channels of colour images shifted by up to 2 px; each tile's mean and deviation set to 0 and 1; SGD 0.01, divided by
-10 every 100,000 of 350,000 steps, 256 puzzles, decay 5e-4. Its context-free net is the encoder `alexnet_jigsaw`
-(grouped AlexNet columns) with `--head fc`: fc6 for each tile, fc7 over all of them; any encoder may stand in the
-columns' place. The first released code (`CODE_IMAGENET`) has 100 orders, an fc6 of 1024, no grey images, no channel
-shifts, and takes out the tiles' means alone. Different here: the net's convolutions start from He's normal distribution
-with biases of 0, the layers above as torch's do (code: normal, deviation 0.01, some biases 1), and biases learn as
-weights do (code: twice as fast).
+The paper's values, as `PAPER_IMAGENET`: a window of 225 px somewhere in 256, cells of 75, tiles of 64 px (its part on
+shortcuts has 255 and 85); 1000 orders; 30 % grey images; channels of colour images shifted by up to 2 px; each tile's
+mean and deviation set to 0 and 1; SGD 0.01, divided by 10 every 100,000 of 350,000 steps, 256 puzzles, decay 5e-4. Its
+context-free net is the encoder `alexnet_jigsaw` (grouped AlexNet columns) with `--head fc`: fc6 for each tile, fc7 over
+all of them; any encoder may stand in the columns' place. The first released code (`CODE_IMAGENET`) has cells of 85 px,
+which fill images of 255, 100 orders, an fc6 of 1024, no grey images, no channel shifts, and takes out the tiles' means
+alone. Different here: the net's convolutions start from He's normal distribution with biases of 0, the layers above as
+torch's do (code: normal, deviation 0.01, some biases 1), and biases learn as weights do (code: twice as fast).
 
 The scaled defaults (ours) are for minutes on a processor: 2 x 2 tiles up to 32 px, a small head, AdamW with a
 cosine, and several orders of the same tiles in one step: joining features again costs next to nothing.
@@ -57,6 +57,8 @@ class JigsawOptions:
     """of the choice of orders, apart from the run's"""
     identity: bool = False
     """whether the order that moves nothing may be among them"""
+    cell: int = 0
+    """side of a cell in pixels; 0: as large as fits, less a pixel at 3 x 3 up to 128 px (paper 75, code 85)"""
     tile: int = 0
     """side of a tile in pixels; 0: about three quarters of a cell (paper 64 of 85, and 64 of 75)"""
     gap: bool = True
@@ -90,8 +92,8 @@ class JigsawOptions:
                 f"Jigsaw needs a grid of 2 or 3 (not {self.grid}), and puzzles (not {self.puzzles}), per_tile (not "
                 f"{self.per_tile}) and head_hidden (not {self.head_hidden}) of 1 or more."
             )
-        if min(self.min_hamming, self.min_gap) < 0:
-            raise UsageError("Jigsaw needs min-hamming and min-gap of 0 or more.")
+        if min(self.min_hamming, self.min_gap, self.cell) < 0:
+            raise UsageError("Jigsaw needs min-hamming, min-gap and cell of 0 or more.")
 
 
 _CFN = JigsawOptions(
@@ -102,10 +104,10 @@ _SOLVER = Recipe(
     batch_size=256, optimizer="sgd", lr=0.01, lr_batch=256, momentum=0.9, weight_decay=5e-4, schedule="step",
     warmup=0.0, drops=(100 / 350, 200 / 350, 300 / 350), drop_factor=10.0, epochs=69.0,
 )  # fmt: skip
-PAPER_IMAGENET = (_CFN, _SOLVER)
-"""section 4, at 255 px (or 225)"""
+PAPER_IMAGENET = (replace(_CFN, cell=75), _SOLVER)
+"""section 4, at 256 px"""
 CODE_IMAGENET = (
-    replace(_CFN, permutations=100, channel_jitter=0, grey_p=0.0, tile_norm="mean", per_tile=1024),
+    replace(_CFN, cell=85, permutations=100, channel_jitter=0, grey_p=0.0, tile_norm="mean", per_tile=1024),
     _SOLVER,
 )
 """the first released solver, at 255 px"""
