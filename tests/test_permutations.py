@@ -1,9 +1,11 @@
 """Permutation sets against the figures of the specification (3.3)."""
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
+import torch
 
 from nolabel.errors import UsageError
 from nolabel.methods._permutations import distances, least_ceiling, mean_ceiling, permutation_set
@@ -158,6 +160,18 @@ def test_a_set_follows_its_own_seed_alone() -> None:
     assert (anew(9, 30, seed=1) != first).any()
 
 
+def test_a_set_does_not_depend_on_threads() -> None:
+    anew, before = permutation_set.__wrapped__, torch.get_num_threads()
+    alone = anew(7, 30)
+    try:
+        torch.set_num_threads(before + 1)
+        with ThreadPoolExecutor(4) as threads:
+            for found in threads.map(lambda _: anew(7, 30), range(4)):
+                assert (found == alone).all()
+    finally:
+        torch.set_num_threads(before)
+
+
 def test_the_ceiling_is_reached_by_symbols_that_are_spread_evenly() -> None:
     counts = np.stack([np.bincount(place, minlength=9) for place in permutation_set(9, 100, "mean").T])
     assert set(counts.ravel().tolist()) <= {11, 12}
@@ -165,10 +179,12 @@ def test_the_ceiling_is_reached_by_symbols_that_are_spread_evenly() -> None:
 
 @pytest.mark.parametrize("identity", [True, False])
 def test_the_first_order_is_any_of_those_that_may_be_chosen(identity: bool) -> None:
-    """Drawn evenly; the others follow from it and from the ties."""
+    """Drawn evenly, in lexicographic order; the others follow from it and from the ties."""
     anew, everything = permutation_set.__wrapped__, list(itertools.permutations(range(4)))
     firsts = [everything.index(tuple(anew(4, 2, identity=identity, seed=seed)[0])) for seed in range(1200)]
-    seen = np.bincount(firsts, minlength=24)[0 if identity else 1 :]
+    may = 24 if identity else 23
+    assert firsts == [24 - may + int(np.random.default_rng(seed).integers(may)) for seed in range(1200)]
+    seen = np.bincount(firsts, minlength=24)[24 - may :]
     assert seen.sum() == 1200
     assert (
         (seen - seen.mean()) ** 2 / seen.mean()
