@@ -10,10 +10,11 @@ encoder `alexnet_context` with `--head fc`: fc6 for each patch, then 4096, 4096 
 not recorded: a thousandth of the code's stands there, since such a momentum makes a step a thousand times as long. The
 code (`CODE_IMAGENET`): no momentum, uniform noise, contrast taken out too, four grids an image, a third of the patches
 shrunk to any side and enlarged (here to one of three sides); it keeps the aspect of an image and draws its pixel count
-evenly, where ours is a square whose side is. Different from both: photographs are enlarged from the 1.25 times their
-size that the store keeps; patches are not multiplied by 50 as in the code, whose local response normalisation feels
-it; and in place of its Xavier weights conv1 and conv2 of `alexnet_context` start from He's normal distribution, all
-other layers as torch's do.
+evenly, where ours is a square whose side is. Different from both: one scale is drawn for all images of a step, whose
+grids then have equally many cells, where theirs is each image's own; photographs are enlarged from the 1.25 times their
+size that the store keeps; patches are not multiplied by 50 as in the code, whose local response normalisation feels it;
+and in place of its Xavier weights conv1 and conv2 of `alexnet_context` start from He's normal distribution, all other
+layers as torch's do.
 
 The scaled defaults (ours) are for minutes on a processor: patches of 12 px at 32 px, on images enlarged by up to
 1.73; every patch of the grid serves in several pairs, so that one pass of the encoder answers for many. `layout="free"`
@@ -151,11 +152,13 @@ class ContextPrediction(Method):
         return geometry_of(data.size, options.patch, options.gap, options.jitter)[0]
 
     def draw(self, n: int, generator: torch.Generator, progress: float) -> dict[str, Tensor]:
-        o, pitch = self.options, self.side + self.gap
-        needed = pitch + self.side + 2 * self.shift
-        low = max(1.0, needed / self.data.size)
-        share = torch.rand((), generator=generator).item()
-        size = round(self.data.size * (low + (max(self.enlarge, low) - low) * share))
+        """One scale for all images of the step, from the least at which a pair fits to `enlarge`."""
+        o = self.options
+        pair = 2 * self.side + self.gap + 2 * self.shift
+        least = max(1.0, pair / self.data.size)
+        most = max(self.enlarge, least)
+        scale = least + (most - least) * torch.rand((), generator=generator).item()
+        size = round(self.data.size * scale)
         placed = _places.draw(o.layout, n, o.grids, size, (self.side, self.gap, self.shift), generator)
         return placed | _patches.draw(n, placed["at"].shape[1], generator, self.pixelation_p, o.flip_p)
 
@@ -198,8 +201,12 @@ class ContextPrediction(Method):
     def answer(self, patches: Tensor, images: int) -> Tensor:
         """Logits (B P, 8) of the pairs in `images` images; patches (B m, 3, p, p)."""
         seen = self.seen(patches).unflatten(0, (images, -1))
-        first, second, _ = (one.to(patches.device) for one in self._pairs(seen.shape[1]))
-        return self.head(torch.cat([seen[:, first], seen[:, second]], -1).flatten(0, 1))
+        return self._joined(seen, *self._pairs(seen.shape[1])[:2])
+
+    def _joined(self, seen: Tensor, first: Tensor, second: Tensor) -> Tensor:
+        """Logits (B P, 8) of the pairs of patches `first` and `second` (P,) in what is seen of each, (B, m, width)."""
+        pairs = [seen[:, of.to(seen.device)] for of in (first, second)]
+        return self.head(torch.cat(pairs, -1).flatten(0, 1))
 
     def _pairs(self, patches: int) -> tuple[Tensor, Tensor, Tensor]:
         """Which of the patches of an image go together, and how they lie (`free`: as was drawn)."""
@@ -241,6 +248,5 @@ class ContextPrediction(Method):
         parts = tiles.cut(whole, at[..., 0], at[..., 1], self.side).flatten(0, 1)
         with evaluating(self):
             seen = self.seen(self._normalised(self._recoloured(parts, drawn))).unflatten(0, (n, 9))
-            around = torch.cat([seen[:, :4], seen[:, 5:]], 1)
-            asked = torch.cat([seen[:, 4:5].expand_as(around), around], -1).flatten(0, 1)
-            return self.head(asked).argmax(1).unflatten(0, (n, 8))
+            first, second, _ = _places.pairs("centre", 9, 1)
+            return self._joined(seen, first, second).argmax(1).unflatten(0, (n, 8))

@@ -26,6 +26,7 @@ PAPER = Reproduction(
     options=PAPER_IMAGENET[0], recipe=PAPER_IMAGENET[1], protocols=("linear", "discovery"), beside=_BESIDE,
     deviations=(
         "A linear probe and clusters of patches are measured; the paper's table is detection on PASCAL.",
+        "One scale is drawn for all images of a step, where each image has its own.",
         "Photographs are stored at 1.25 times the size and enlarged from there.",
         "Patches are not multiplied by 50, as they are in the code.",
         "Weights start from He's normal distribution (conv1, conv2) and as torch's do, not from Xavier's.",
