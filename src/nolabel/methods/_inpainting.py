@@ -1,5 +1,7 @@
 """What the context encoder measures and shows: errors of hidden pixels, and the families of masks."""
 
+from typing import NamedTuple
+
 import torch
 from torch import Tensor
 
@@ -11,6 +13,27 @@ FAMILIES: dict[masks.Kind, str] = {
     "random_block": "blocks",
     "central": "the centre",
 }
+
+
+class Task(NamedTuple):
+    """What is to be painted in a window of s pixels a side."""
+
+    truth: Tensor
+    """(B, 3, s, s) in [0, 1]"""
+    weights: Tensor
+    """(B, 1, s, s), at least 0: how much each pixel counts in the loss"""
+    centre: Tensor
+    """colour, (1 or B, 3, 1, 1), that is 0 in what the net paints"""
+    spread: Tensor
+    """of which size colours differ from it by 1 there"""
+
+    def target(self, colours: Tensor) -> Tensor:
+        """Colours in [0, 1] in units of what the net paints."""
+        return (colours - self.centre) / self.spread
+
+    def colours(self, painted: Tensor) -> Tensor:
+        """What the net paints as colours, in [0, 1] where it is right."""
+        return painted * self.spread + self.centre
 
 
 def families(

@@ -6,12 +6,13 @@ from its surroundings. The squared error of the hidden pixels (section 3.2, equa
 tells painted from real (equation 2) can join it, for sharp pictures.
 
 The paper's values: `PAPER_FEATURES` (AlexNet, 227 px, random regions, no adversary; its code was not released) and
-`PAPER_PICTURES` (128 px, a central hole of 64 px whose outer 7 px stay visible and count ten times, joint loss); with
-4 px it is the released code's, `CODE_PICTURES`. That code has one random region for the whole batch
-(`mask_per_image=False`) and counts the whole image then (`loss_region="whole"`). Not built: its wrong order of channels
-in the mean colour; biases of convolutions set to zero before every step; the painter's gradient through the adversary
-after its update (here both move at once); outlines of PASCAL objects; crops of 13 % of the area (here 13 to 100 %: the
-store keeps too few pixels). Scaled defaults (ours): a doubling decoder, AdamW with a cosine, a frozen whitened stem.
+`PAPER_PICTURES` (128 px, a central hole of 64 px whose outer 7 px stay visible and count ten times, joint loss); with 4
+px it is the released code's, `CODE_PICTURES`. That code has one random region for the whole batch
+(`mask_per_image=False`) and counts the whole image then (`loss_region="whole"`). Not built: that script's overlap, by
+which visible pixels count ten times and hidden ones once; its wrong order of channels in the mean colour; biases of
+convolutions set to zero before every step; the painter's gradient through the adversary after its update (here both
+move at once); outlines of PASCAL objects; crops of 13 % of the area (here 13 to 100 %: the store keeps too few pixels).
+Scaled defaults (ours): a doubling decoder, AdamW with a cosine, a frozen whitened stem.
 """
 
 from dataclasses import dataclass, replace
@@ -25,7 +26,7 @@ from nolabel.data.batch import ImageBatch
 from nolabel.encoders.base import Encoder, evaluating
 from nolabel.encoders.context_encoder_nets import Painter, discriminator
 from nolabel.errors import UsageError
-from nolabel.methods._inpainting import errors_shown, families, measures, weighted_mean
+from nolabel.methods._inpainting import Task, errors_shown, families, measures, weighted_mean
 from nolabel.methods._picture_grid import picture_grid
 from nolabel.methods.base import DataInfo, Method, Recipe, unmoved
 from nolabel.views import geometry, masks
@@ -191,32 +192,30 @@ class ContextEncoder(Method):
         painted = self.painter([*self.encoder.maps(self.given(views)).values()], views.get("noise"))
         return painted if self.options.norm_target else painted.tanh()
 
-    def task(self, views: dict[str, Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """The window's pixels, their weights (B, 1, s, s), centre and spread; target = (pixels - centre) / spread."""
+    def task(self, views: dict[str, Tensor]) -> Task:
+        """What is to be painted in the window, and how much each pixel counts."""
         truth = views["images"][..., self.window, self.window]
-        weights = views["mask"][:, None, self.window, self.window].to(truth.dtype)
+        hidden = views["mask"][:, None, self.window, self.window].to(truth.dtype)
         centre = spread = truth.new_full((1, 3, 1, 1), 0.5)
         if self.options.norm_target:
-            centre = weighted_mean(truth, weights)
-            spread = (weighted_mean((truth - centre).square(), weights) + 1e-6).sqrt()
-        if self.rimmed:
-            weights = self.rim.to(truth.dtype).expand_as(weights)
-        elif self.options.loss_region == "whole":
-            weights = torch.ones_like(weights)
-        return truth, weights, centre, spread
+            centre = weighted_mean(truth, hidden)
+            spread = (weighted_mean((truth - centre).square(), hidden) + 1e-6).sqrt()
+        whole = torch.ones_like(hidden)
+        rest = hidden if self.options.loss_region == "masked" else whole
+        return Task(truth, self.rim.to(truth.dtype) * whole if self.rimmed else rest, centre, spread)
 
     def forward(self, views: dict[str, Tensor]) -> dict[str, Tensor]:
-        o, (truth, weights, centre, spread) = self.options, self.task(views)
-        real, fake = (truth - centre) / spread, self.paint(views)
-        loss = reconstruction_loss(fake, real, weights, o.reconstruction)
+        o, task = self.options, self.task(views)
+        real, fake = task.target(task.truth), self.paint(views)
+        loss = reconstruction_loss(fake, real, task.weights, o.reconstruction)
         if self.adversary is None:
             return {"loss": loss}
         if o.condition_discriminator:
             size = real.shape[2:]
             context = F.interpolate(self.given(views), size, mode="bilinear", align_corners=False)
             real, fake = torch.cat([real, context], 1), torch.cat([fake, context], 1)
-        logits = [self.adversary(images.detach()).to(truth.dtype) for images in (real, fake)]
-        fooled = fooling_loss(unmoved(self.adversary, fake).to(truth.dtype))
+        logits = [self.adversary(images.detach()).to(task.truth.dtype) for images in (real, fake)]
+        fooled = fooling_loss(unmoved(self.adversary, fake).to(task.truth.dtype))
         joint, judged = o.lambda_rec * loss + o.lambda_adv * fooled, adversary_loss(*logits)
         return {"loss": joint, "adversary_loss": judged, "reconstruction": loss.detach()}
 
@@ -227,19 +226,19 @@ class ContextEncoder(Method):
         `constant_…`: each image's own mean over the pixels that count; no constant has a smaller squared error.
         `visible_…`: the mean of the pixels that are not hidden, a constant that can be known without the truth.
         """
-        truth, weights, centre, spread = self.task(views)
+        task = self.task(views)
         hidden, seen = views["mask"][:, None, self.window, self.window], ~views["mask"][:, None]
         guesses = {
-            "": self.paint(views).to(truth.dtype) * spread + centre,
-            "constant_": weighted_mean(truth, weights),
+            "": task.colours(self.paint(views).to(task.truth.dtype)),
+            "constant_": weighted_mean(task.truth, task.weights),
             "visible_": weighted_mean(views["images"], seen),
         }
         found: dict[str, float] = {}
         for name, guess in guesses.items():
-            painted, wanted = (guess - centre) / spread, (truth - centre) / spread
-            loss = reconstruction_loss(painted, wanted, weights, self.options.reconstruction)
+            painted, wanted = task.target(guess), task.target(task.truth)
+            loss = reconstruction_loss(painted, wanted, task.weights, self.options.reconstruction)
             found[f"{name}loss"] = loss.item()
-            found |= {name + key: value for key, value in measures(guess, truth, hidden).items()}
+            found |= {name + key: value for key, value in measures(guess, task.truth, hidden).items()}
         return found
 
     @torch.no_grad()
@@ -249,9 +248,9 @@ class ContextEncoder(Method):
         truth, mask, error, notes = views["images"], views["mask"][:, None], "", []
         columns = {"given": torch.where(mask, self.encoder.mean, truth)}
         if trained:
-            (_, _, centre, spread), alone = self.task(views), torch.ones_like(truth)
+            alone = torch.ones_like(truth)
             with evaluating(self):
-                alone[..., self.window, self.window] = (self.paint(views) * spread + centre).clamp(0, 1)
+                alone[..., self.window, self.window] = self.task(views).colours(self.paint(views)).clamp(0, 1)
             error, shown, notes = errors_shown(alone, truth, mask, columns["given"])
             columns |= {"painted": alone, "pasted": torch.where(mask, alone, truth), error: shown}
         else:

@@ -27,6 +27,7 @@ PAPER = Reproduction(
     options=PAPER_FEATURES[0], recipe=PAPER_FEATURES[1], protocols=("linear",), beside=_FEATURES,
     deviations=(
         "Regions are thresholded noise, as in the released code; the paper pasted outlines of PASCAL objects.",
+        "Crops are half to all of the area (ours).",
         "The rate is from memory and the batch size ours: the code for features was not released.",
     ),
     hardware="840 minutes of a Titan X in the paper",
