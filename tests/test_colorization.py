@@ -152,6 +152,24 @@ def test_a_low_temperature_takes_the_commonest_class_and_one_the_mean() -> None:
     )
 
 
+def test_the_lightness_is_jittered_in_contrast_and_brightness() -> None:
+    """By default in neither; the colours to be found stay."""
+    images = some(200, 32)
+    plain, jittered = made(32), made(32, lightness_jitter=0.5)
+    drawn = jittered.draw(200, torch.Generator().manual_seed(0), 0.0)
+    none = plain.draw(200, torch.Generator().manual_seed(0), 0.0)
+    assert (none["contrast"] == 1).all()
+    assert (none["brightness"] == 0).all()
+    seen, known = jittered.views(images, drawn), plain.views(images, none)
+    assert torch.equal(seen["colours"], known["colours"])
+    x, y = known["grey"].flatten(1), seen["grey"].flatten(1)
+    slope = ((x - x.mean(1, keepdim=True)) * y).sum(1) / (x - x.mean(1, keepdim=True)).square().sum(1)
+    level = y.mean(1) - slope * x.mean(1)
+    for found, middle in ((slope, 1.0), (level, 0.0)):
+        assert found.min().item() == pytest.approx(middle - 0.5, abs=0.05)
+        assert found.max().item() == pytest.approx(middle + 0.5, abs=0.05)
+
+
 @pytest.mark.parametrize("size", [32, 96, 128])
 def test_input_is_grey_and_the_first_loss_is_the_weighted_logarithm(size: int) -> None:
     method = made(size, colour_mask=False)

@@ -35,6 +35,7 @@ from nolabel.methods._colour_bins import annealed_mean, colour_classes, places, 
 from nolabel.methods._colouring import Space
 from nolabel.methods.base import DataInfo, Method, Recipe
 from nolabel.views import geometry
+from nolabel.views.base import per_image, uniform
 from nolabel.views.lab import rgb_to_lab, rgb_to_yuv
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ class ColorizationOptions:
     subsample: Literal["area", "point"] = "area"
     """how colours are brought to the coarser grid (paper's code: point)"""
     lightness_jitter: float = 0.0
-    """strength of a jitter of the input's contrast (paper: none)"""
+    """strength of a jitter of the input's contrast and brightness (paper: none)"""
     crop_min: float = 0.5
     """smallest crop, as a share of the image's area"""
     flip_p: float = 0.5
@@ -157,18 +158,20 @@ class Colorization(Method):
             self.head[-1].bias.copy_(constant.clamp_min(RAREST).log())  # type: ignore[operator]
 
     def draw(self, n: int, generator: torch.Generator, progress: float) -> dict[str, Tensor]:
+        most = self.options.lightness_jitter
         return {
             **geometry.draw_crop(n, generator, area=(self.options.crop_min, 1.0)),
             **geometry.draw_flip(n, generator, self.options.flip_p),
-            "contrast": 1 + self.options.lightness_jitter * (2 * torch.rand(n, generator=generator) - 1),
+            "contrast": uniform(n, 1 - most, 1 + most, generator),
+            "brightness": uniform(n, -most, most, generator),
         }
 
     def views(self, images: ImageBatch, drawn: dict[str, Tensor]) -> dict[str, Tensor]:
         """`grey` (B, 3, S, S), standardised, three equal channels; `colours` (B, 2, t, t): ab, or U and V."""
         boxes = geometry.boxes(drawn, images.heights, images.widths)
         seen = self.split(geometry.crop_resize(images, boxes, self.data.size, drawn["flip"]))
-        contrast = drawn["contrast"].to(seen["grey"].device).view(-1, 1, 1, 1)
-        return seen | {"grey": seen["grey"] * contrast}
+        contrast, brightness = (per_image(drawn[name], seen["grey"]) for name in ("contrast", "brightness"))
+        return seen | {"grey": seen["grey"] * contrast + brightness}
 
     def split(self, rgb: Tensor) -> dict[str, Tensor]:
         """What the network sees of square images (B, 3, S, S), and what it has to find."""
