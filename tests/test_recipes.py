@@ -96,6 +96,12 @@ def test_every_method_has_the_papers_setting_and_two_scaled_ones() -> None:
     assert wanted <= set(recipes.names())
 
 
+def test_each_of_exemplars_three_nets_has_a_recipe() -> None:
+    found = [recipes.find(f"exemplar-{name}") for name in ("small", "medium", "paper")]
+    assert [one.encoder for one in found] == ["exemplar_small", "exemplar_medium", "exemplar_large"]
+    assert len({(one.options, one.recipe) for one in found}) == 1
+
+
 @pytest.mark.parametrize("name", recipes.of_papers())
 def test_the_length_is_that_of_the_papers_recipe(name: str) -> None:
     found = recipes.find(name)

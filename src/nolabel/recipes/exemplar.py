@@ -1,19 +1,25 @@
 """Exemplar again.
 
-Paper (section 4.1): 8000 seeds of 32 px from STL-10's unlabelled images of 96 px, the largest of its nets, linear SVMs
-on quadrant-pooled features of all layers, one for each of STL-10's ten folds of 1,000 training images. The table's
-columns CIFAR-10 and CIFAR-10(400) are `nolabel evaluate RUN cifar10 --protocols svm --set svm.enlarge=2`, and
-`--set svm.per_class=400` too. Scaled: 500 seeds, `resnet10`, ten minutes on two cores.
+Paper (section 4.1): 8000 seeds of 32 px from STL-10's unlabelled images of 96 px, the largest of its nets (`small` and
+`medium`: the two others), linear SVMs on quadrant-pooled features of all layers, one for each of STL-10's ten folds of
+1,000 training images. The table's columns CIFAR-10 and CIFAR-10(400) are `nolabel evaluate RUN cifar10 --protocols svm
+--set svm.enlarge=2`, and `--set svm.per_class=400` too. Scaled: 500 seeds, `resnet10`, ten minutes on two cores.
 
 Settings: command; length; hardware; result (by tools/method_pages.py).
 
 - `nolabel reproduce exemplar-paper stl10`: 100 epochs; about 13,000 minutes (nine days) of a Titan in the paper;
   not run.
+- `nolabel reproduce exemplar-small stl10`: 100 epochs; about 2,200 minutes (1.5 days) of a Titan in the paper; not
+  run.
+- `nolabel reproduce exemplar-medium stl10`: 100 epochs; about 5,800 minutes (4 days) of a Titan in the paper; not
+  run.
 - `nolabel reproduce exemplar-scaled cifar10.zip`: 10 minutes; two cores of a processor; linear 70.8 %, kNN 58.0 %,
   loss 0.08326 (chance 6.21), accuracy 0.9824 (chance 0.002); one seed, 10 minutes on AMD EPYC, 2 threads, bfloat16,
   2026-11-27.
 - `nolabel reproduce exemplar-caltech101 caltech101.zip`: 10 minutes; two cores of a processor; not run.
 """
+
+from dataclasses import replace
 
 from nolabel.evaluation.svm import SVM, SVMOptions
 from nolabel.methods.exemplar import PAPER_STL10, Exemplar
@@ -30,6 +36,12 @@ PAPER = Reproduction(
     ),
     hardware="about 13,000 minutes (nine days) of a Titan in the paper",
 )  # fmt: skip
+SMALL = replace(
+    PAPER, encoder="exemplar_small", hardware="about 2,200 minutes (1.5 days) of a Titan in the paper"
+)
+MEDIUM = replace(
+    PAPER, encoder="exemplar_medium", hardware="about 5,800 minutes (4 days) of a Titan in the paper"
+)
 SCALED = scaled(
     Exemplar,
     ("Exemplar Table 1",),
