@@ -159,15 +159,16 @@ def test_batchnorm_leaks_the_pair_only_in_micro_batches() -> None:
 
     def last_losses(views_per_forward: int) -> float:
         torch.manual_seed(0)
-        method = simclr(8, head="mlp2", views=2, sizes=(1.0,), size_changes=(), temperature=0.5)
+        method = simclr(
+            8, bn_views="joint", head="mlp2", views=2, sizes=(1.0,), size_changes=(), temperature=0.5
+        )
         optimizer = torch.optim.AdamW(method.parameters(), 3e-3)
         losses = []
         for step in range(steps):
             generator = seeds.generator(0, step)
             noise = torch.rand(2 * n, 3, 8, 8, generator=generator) - 0.5
             noise = 0.5 + noise * torch.rand(2 * n, 1, 1, 1, generator=generator)
-            z = torch.cat([method.head(method.encoder(part)) for part in noise.split(views_per_forward)])
-            loss = nt_xent(z.unflatten(0, (n, 2)), 0.5)
+            loss = nt_xent(torch.cat([method.embed(part)[1] for part in noise.split(views_per_forward)]), 0.5)
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
@@ -180,7 +181,10 @@ def test_batchnorm_leaks_the_pair_only_in_micro_batches() -> None:
 
 @pytest.mark.slow
 def test_learns_on_small_images() -> None:
-    """200 steps on 512 images: the loss falls by more than 1, and features beat pixels."""
+    """200 steps on 512 images of 32 px: the loss falls by more than 1, and features beat pixels.
+
+    Views have 16 px: with 32 px, which specification 8.11 asks for, the test takes minutes more.
+    """
     classes, each = 8, 64
     images, labels = textured_classes(classes, each)
     torch.manual_seed(0)
