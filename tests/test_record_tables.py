@@ -95,6 +95,12 @@ def test_transfer_says_what_was_gained_over_random_weights() -> None:
     assert line == "| SimCLR, seed 0, cifar10 | 40.0 (37.0–43.0); +10.0 (5.0 to 15.0), better |"
 
 
+def test_a_painted_hole_stands_beside_the_mean_of_what_is_visible() -> None:
+    held = {"loss": 0.05, "constant_loss": 0.15, "visible_loss": 0.18, "visible_l1": 0.17, "psnr": 19.8}
+    told = load_tool("record_runs").task_in_words({"held_out": held, "chance": None})
+    assert told == "loss 0.05, constant_loss 0.15, visible_loss 0.18, psnr 19.8"
+
+
 def test_what_was_fine_tuned_has_a_table_of_its_own() -> None:
     tuned = [ROWS[0] | {"finetune": ROWS[0]["transfer"], "transfer": {}}]
     assert tables.transfer(tuned, "finetune") == tables.transfer(ROWS[:1])

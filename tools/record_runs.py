@@ -19,7 +19,8 @@ COLUMNS = (
     "over random", "kNN", "over random", "machine",
 )  # fmt: skip
 TELLING = (
-    "loss", "constant_loss", "kl", "accuracy", "acc_all", "psnr", "constant_psnr", "ab_error", "active", "ratio",
+    "loss", "constant_loss", "visible_loss", "kl", "accuracy", "acc_all", "psnr", "constant_psnr", "ab_error", "active",
+    "ratio",
 )  # fmt: skip
 """what the table shows of the task's answers; the rows hold all of them"""
 

@@ -9,8 +9,8 @@ Settings: command; length; hardware; result (by tools/method_pages.py).
 - `nolabel reproduce context-encoder-pictures DATA`: 500 epochs; the paper gives no minutes; 1.6 s a step of 16
   images on one Zen 4 thread, so about 9 days for its 14,900 images; not run.
 - `nolabel reproduce context-encoder-scaled cifar10.zip`: 10 minutes; two cores of a processor; linear 67.6 %, kNN
-  41.9 %, loss 0.04182, psnr 20.93, constant_loss 0.1504, constant_psnr 15.41; one seed, 10 minutes on Intel(R)
-  Xeon(R) Processor, 2 threads, bfloat16, 2026-11-27.
+  41.9 %, loss 0.04182, psnr 20.93, constant_loss 0.1504, constant_psnr 15.41, visible_loss 0.1825; one seed, 10
+  minutes on Intel(R) Xeon(R) Processor, 2 threads, bfloat16, 2026-11-27.
 - `nolabel reproduce context-encoder-caltech101 caltech101.zip`: 10 minutes; two cores of a processor; not run.
 """
 
