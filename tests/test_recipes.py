@@ -12,7 +12,7 @@ import torch
 from cli_helpers import Say, one_line
 from nolabel import catalog, recipes
 from nolabel.cli import _screen
-from nolabel.cli.reproduce import _numbers
+from nolabel.cli.reproduce import OF_TASKS, _numbers, _of_the_task
 from nolabel.data.store import ImageStore
 from nolabel.encoders.base import build
 from nolabel.methods.base import DataInfo, Method, Recipe
@@ -175,7 +175,8 @@ def test_wrong_use_is_one_sentence(words: list[str], named: str, say: Say) -> No
 def test_measured_and_published_numbers_never_share_a_column(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    about = {"format": FORMAT, "encoder": "nin4", "data": {"source": "cifar10.zip"}}
+    final = {"held_out/accuracy": 0.9, "held_out/images": 1024.0}
+    about = {"format": FORMAT, "encoder": "nin4", "data": {"source": "cifar10.zip"}, "final": final}
     (tmp_path / DESCRIPTION).write_text(json.dumps(about))
     row = {"subject": "rotation", "protocol": "conv", "metric": "top1", "value": 0.5, "low": 0.4, "high": 0.6}
     purity = {"subject": "rotation", "protocol": "clustering", "metric": "purity", "value": 0.25}
@@ -200,6 +201,44 @@ def test_measured_and_published_numbers_never_share_a_column(
     assert all(one["protocol"] and one["source"] for one in printed)
     same = [one["data set"] == found.dataset for one in printed]
     assert same == sorted(same, reverse=True)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "held", "wanted"),
+    [
+        ("context-prediction-scaled", {"loss": 1.8, "accuracy": 0.25}, {"accuracy": "25.0 %"}),
+        (
+            "colorization-caltech101",
+            {"loss": 3.5, "ab_error": 17.0, "auc": 0.88, "auc_rebalanced": 0.74},
+            {"AuC of the ab error, thresholds 0 to 150": "88.0 %"},
+        ),
+        (
+            "context-encoder-pictures",
+            {"l1": 0.11, "constant_l1": 0.18, "l2": 0.02, "psnr": 17.08},
+            {"mean L1, %": "11.0 %", "mean L2, %": "2.0 %", "PSNR, dB": "17.1"},
+        ),
+        ("context-encoder-scaled", {"l1": 0.11, "psnr": 17.08}, {}),
+        ("rotation-scaled", {"accuracy": 0.77}, {}),
+        ("colorization-scaled", {}, {}),
+    ],
+)
+def test_the_task_itself_stands_beside_what_the_papers_print_of_it(
+    recipe: str, held: dict[str, float], wanted: dict[str, str]
+) -> None:
+    found = recipes.find(recipe)
+    about = {
+        "method": found.method, "encoder": "resnet10", "data": {"source": "/data/cifar10.zip"},
+        "final": {f"held_out/{name}": value for name, value in held.items()} | {"held_out/images": 1024.0},
+    }  # fmt: skip
+    rows = _of_the_task(about, found)
+    assert {row[4]: row[5].replace("\N{NO-BREAK SPACE}", " ") for row in rows} == wanted
+    assert all(row[2:4] == ("cifar10.zip", "the task itself, 1,024 held-out images") for row in rows)
+    assert not any(row[6] or row[7] for row in rows)
+
+
+def test_what_the_papers_print_of_tasks_has_not_changed_its_name() -> None:
+    printed = {(row.table, row.metric) for name in recipes.names() for row in recipes.find(name).published()}
+    assert printed >= set(OF_TASKS)
 
 
 @pytest.mark.slow

@@ -1,13 +1,22 @@
 """`nolabel reproduce RECIPE DATA`: a published setting run again, and the published numbers beside it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from cyclopts import Parameter
 
 from nolabel import recipes
 from nolabel.cli import _screen
 from nolabel.errors import UsageError
+
+OF_TASKS = {
+    ("Context Prediction task", "accuracy"): "accuracy",
+    ("Colorization Table 1", "AuC of the ab error, thresholds 0 to 150"): "auc",
+    ("Context Encoder Table 1", "mean L1, %"): "l1",
+    ("Context Encoder Table 1", "mean L2, %"): "l2",
+    ("Context Encoder Table 1", "PSNR, dB"): "psnr",
+}
+"""published table and metric of a task itself -> what `held_out` calls the same; dB, or shares"""
 
 
 def reproduce(
@@ -96,6 +105,7 @@ def _numbers(folder: Path, found: recipes.Reproduction) -> None:
         for row in every
         if row.is_share or row.is_measure
     ]  # fmt: skip
+    here += _of_the_task(about, found)
     printed = [
         (
             row.method, row.encoder, row.dataset, row.protocol, row.metric, "", row.shown,
@@ -113,3 +123,23 @@ def _numbers(folder: Path, found: recipes.Reproduction) -> None:
     _screen.line(f"What others reach in the same tables: nolabel methods {found.method.replace('_', '-')}.")
     for sentence in records.leaks(every):
         _screen.line(sentence)
+
+
+def _of_the_task(about: dict[str, Any], found: recipes.Reproduction) -> list[tuple[str, ...]]:
+    """The rows of what the run `about` solved of its own task, where the published tables print the same."""
+    from nolabel.report import records
+    from nolabel.report._text import count, number, percent
+
+    held = {
+        key.removeprefix("held_out/"): value for key, value in about["final"].items() if "held_out/" in key
+    }
+    published = dict.fromkeys((row.table, row.metric) for row in found.published())
+    return [
+        (
+            records.subject_in_words(about["method"]), about["encoder"], Path(about["data"]["source"]).name,
+            f"the task itself, {count(held['images'])} held-out images", metric,
+            number(held[name]) if name == "psnr" else percent(held[name]), "", "",
+        )
+        for table, metric in published
+        if (name := OF_TASKS.get((table, metric))) in held
+    ]  # fmt: skip
