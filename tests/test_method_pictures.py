@@ -79,6 +79,18 @@ def test_a_trained_colorization_marks_its_errors(loss: str, monkeypatch: pytest.
     assert titled(figure, "error").get_xlabel() == told[0]
 
 
+def test_counting_tells_of_each_image_how_far_its_counts_are_from_adding_up() -> None:
+    tiles = torch.full((2, 4, 3), 0.25)
+    whole, other = torch.ones(2, 3), torch.zeros(2, 3)
+    whole[1, 0], other[1, 2] = 0.0, 2.0
+    figure = _counting_picture.draw(
+        torch.rand(2, 3, 8, 8), torch.rand(2, 4, 3, 8, 8), (whole, tiles, other), 0.0
+    )
+    told = [axis.get_xlabel().partition("\n")[0] for axis in figure.axes if "differ" in axis.get_xlabel()]
+    assert told == ["differ by 0%", "differ by 100%", "differ by 33%", "differ by 75%"]
+    assert _counting_picture.apart(torch.zeros(1, 3), torch.zeros(1, 3)).tolist() == [0.0]
+
+
 @pytest.mark.parametrize("grey_p", [0.67, 0.0])
 def test_counting_tells_of_grey_images_and_its_labels_do_not_overlap(grey_p: float) -> None:
     tiles, counts = torch.rand(2, 4, 3, 8, 8), torch.rand(2, 4, 6)

@@ -19,7 +19,8 @@ UNITS = 5
 TITLES = ("the image, halved", "its four quarters", "counts: the same image", "counts: another image")
 LEGEND = (
     "Grey bar: a whole image. Coloured bars: the four quarters, one on the other.\n"
-    "Equal height: the counts add up, as they must for the same image and must not for another one."
+    "Equal height: the counts add up, as they must for the same image and must not for another one.\n"
+    "Below the bars: how far apart all counts are; 0% is equal, 100% that no unit counts in both."
 )
 
 
@@ -74,6 +75,7 @@ def _bars(axes: Any, whole: Tensor, tiles: Tensor, other: Tensor) -> None:
     at = torch.arange(len(units)).numpy()
     for row, four in enumerate(tiles[..., units].numpy()):
         for axis, counts in zip(axes[row], (whole, other), strict=True):
+            axis.set_xlabel(f"differ by {apart(counts, tiles.sum(1))[row]:.0%}", fontsize=11)
             axis.bar(at - 0.2, counts[row, units].numpy(), 0.36, color="dimgrey")
             floor = four[0] * 0
             for values, colour in zip(four, COLOURS, strict=True):
@@ -82,7 +84,13 @@ def _bars(axes: Any, whole: Tensor, tiles: Tensor, other: Tensor) -> None:
             axis.set(xticks=[], ylim=(0, top))
     axes[0, 0].set_ylabel("count", fontsize=12)
     for axis in axes[-1]:
-        axis.set_xlabel(f"the {len(units)} units\nthat count most", fontsize=11)
+        axis.set_xlabel(f"{axis.get_xlabel()}\nthe {len(units)} units\nthat count most", fontsize=11)
+
+
+def apart(one: Tensor, other: Tensor) -> Tensor:
+    """How far counts (B, k) are from being equal, (B,): 0 where they are, 1 where no unit counts in both."""
+    larger = torch.maximum(one, other).sum(1)
+    return (one - other).abs().sum(1) / larger.clamp_min(torch.finfo(larger.dtype).tiny)
 
 
 def _scatter(axis: Any, whole: Tensor, tiles: Tensor, other: Tensor) -> None:
