@@ -22,7 +22,7 @@ def show(rows: list[Row], console: Console) -> None:
     console.print(table)
 
 
-def measured(what: list[str], data: str, pairs: int) -> Iterator[Row]:
+def measured(what: list[str], data: str, pairs: int, precision: str) -> Iterator[Row]:
     """The rows asked for, each when it is done."""
     if "views" in what:
         from benchmarks import views
@@ -43,7 +43,7 @@ def measured(what: list[str], data: str, pairs: int) -> Iterator[Row]:
     if "view_cost" in what:
         from benchmarks import view_cost
 
-        yield from view_cost.rows(pairs)
+        yield from view_cost.rows(pairs, precision)
 
 
 def main() -> None:
@@ -53,13 +53,14 @@ def main() -> None:
     )
     parser.add_argument("--data", default="../shared/data/cifar10.zip")
     parser.add_argument("--pairs", type=int, default=10)
+    parser.add_argument("--precision", default="auto", help="of view_cost: as for nolabel pretrain")
     parser.add_argument("--out", type=Path, default=Path("benchmarks.json"))
     arguments = parser.parse_args()
     warnings.filterwarnings(
         "ignore", module="torch.utils.data"
     )  # more workers than cores are tried on purpose
     rows: list[Row] = []
-    for row in measured(arguments.what, arguments.data, arguments.pairs):
+    for row in measured(arguments.what, arguments.data, arguments.pairs, arguments.precision):
         rows.append(row)
         print(f"{row.name}: {row.ours} {row.ratio:.2f}x {row.theirs} {row.extra}", flush=True)
     show(rows, Console(width=180))
