@@ -14,12 +14,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from nolabel import catalog, seeds
+from cli_helpers import Say
+from nolabel import catalog, pretext, seeds
 from nolabel.data.batch import ImageBatch
 from nolabel.data.store import ImageStore
 from nolabel.encoders import base as encoders
 from nolabel.methods.base import DataInfo, Method, Recipe
 from small import adamw, smooth_images, update
+from test_pretext import one_step
 
 IMAGES = 4
 OF_THE_IMAGES = ("colorization", "context_encoder")
@@ -278,6 +280,7 @@ class Toy(Method):
     Options = ToyOptions
     recipe = Recipe(batch_size=4)
     paper = "Nobody, 2024"
+    undefended = {"width": 8}
 
     def __init__(self, encoder, options, data):
         super().__init__(encoder, options, data)
@@ -294,6 +297,9 @@ class Toy(Method):
         logits = self.head(self.encoder(views["images"]))[:, 0]
         target = (light > light.mean()).float()
         return {"loss": nn.functional.binary_cross_entropy_with_logits(logits, target)}
+
+    def chance_loss(self, images):
+        return 0.6931
 
     @torch.no_grad()
     def held_out(self, views):
@@ -314,3 +320,28 @@ def test_a_method_from_outside_the_package(tmp_path: Path) -> None:
     optimizer, images = adamw(method), smooth_images(IMAGES)
     assert math.isfinite(update(method, optimizer, views_of(method, images)))
     assert "toy" not in catalog.names("methods")
+
+
+@pytest.mark.slow
+def test_a_method_from_outside_goes_through_every_command_that_takes_one(
+    small_images: Path, tmp_path: Path, say: Say, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, page, known = tmp_path / "run", tmp_path / "gallery.html", catalog.names
+    file = tmp_path / "methods" / "toy.py"
+    file.parent.mkdir()
+    file.write_text(TOY)
+    monkeypatch.setattr(pretext, "pretrain", one_step)
+    monkeypatch.setattr(catalog, "names", lambda kind: () if kind == "methods" else known(kind))
+    numerics = ("--precision", "32-true", "--no-compile", "--no-channels-last")
+    code, _, err = say("pretrain", file, small_images, "--steps", 1, *numerics, "--out", run)
+    assert code == 0, err
+    code, _, err = say("gallery", small_images, "--runs", run, "--out", page)
+    assert code == 0, err
+    assert 'id="toy"' in page.read_text()
+    assert f"What the run in {run} answers" in page.read_text()
+    code, told, err = say("check-pretext", file, small_images, "--out", tmp_path / "check")
+    assert code == 0, err
+    assert "With its defences off" in told
+    monkeypatch.undo()
+    monkeypatch.setattr(catalog, "PACKAGE", tmp_path)
+    assert "toy     Toy: is an image brighter than the average of its batch?" in say("methods")[1]

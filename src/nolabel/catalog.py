@@ -67,7 +67,12 @@ def short_name(name: str) -> str:
 
 def summary(kind: str, name: str) -> str:
     """First line of the entry's docstring, read with `ast`: listing imports no torch."""
-    doc = ast.get_docstring(ast.parse((PACKAGE / kind / f"{name}.py").read_text(encoding="utf-8"))) or ""
+    return summary_of(PACKAGE / kind / f"{name}.py")
+
+
+def summary_of(file: Path) -> str:
+    """First line of the docstring of the module in `file`; "" where it has none."""
+    doc = ast.get_docstring(ast.parse(file.read_text(encoding="utf-8"))) or ""
     return doc.splitlines()[0] if doc else ""
 
 

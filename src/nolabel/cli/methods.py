@@ -56,7 +56,7 @@ def methods(
         _measured(known)
         _screen.line(
             "nolabel methods METHOD shows all numbers of one method, nolabel pretrain METHOD --help its options; "
-            "METHOD may be a dotted path or a .py file too. --published all shows every published table."
+            "there METHOD may be a dotted path or a .py file too. --published all shows every published table."
         )
         return
     name = method.replace("-", "_")

@@ -55,9 +55,7 @@ def _app_of(method: str) -> App:
     options = own.as_dataclass(own.read_options(file), group)
     app = App(
         name=f"nolabel pretrain {method}",
-        help=catalog.summary("methods", file.stem)
-        if file.parent.name == "methods"
-        else f"The method in {file}.",
+        help=catalog.summary_of(file) or f"The method in {file}.",
         help_format="plaintext",
         version_flags=(),
         exit_on_error=False,
