@@ -9,14 +9,20 @@ import torch
 from PIL import Image
 
 from cli_helpers import Say, write_images
+from context_encoders import context_encoder
 from nolabel import catalog, pretext
 from nolabel.api import pretrain
 from nolabel.data.store import ImageStore
 from nolabel.errors import DataError
 from nolabel.evaluation._split import divided_as
+from nolabel.methods import _exemplar_copies
 from nolabel.methods.base import Method
+from nolabel.methods.context_encoder import ContextEncoder
+from nolabel.methods.exemplar import Exemplar, ExemplarOptions
 from nolabel.pretext import Colours, Solved, colours_of, judge, solved, turns_of_thumbnails
 from nolabel.runs import Run, read_description
+from nolabel.seeds import generator
+from small import smooth_images
 
 LEVEL, UPRIGHT = Solved(0.25, 0.25, 256, "accuracy"), Solved(0.9, 0.25, 256, "accuracy")
 """of thumbnails that tell no turn, and of those that do"""
@@ -116,6 +122,17 @@ def test_every_method_has_defences_that_change_options_but_no_loss(name: str) ->
     assert not {"loss", "loss_region", "rebalance", "colour_mask", "contrastive"} & set(changed)
 
 
+def test_without_defences_only_the_zoom_tells_exemplar_s_copies_apart_and_holes_are_alike() -> None:
+    images, random = smooth_images(4), generator(0)
+    exemplar = dataclasses.replace(ExemplarOptions(), **Exemplar.undefended)
+    drawn = _exemplar_copies.draw(exemplar, 100, random)
+    assert {name for name, values in drawn.items() if values.float().std(0).max() > 1e-6} == {"zoom"}
+    assert torch.stack([drawn[name].sum() for name in ("shift", "turn", "offset", "hue")]).eq(0).all()
+    holes = context_encoder(32, **ContextEncoder.undefended)
+    masks = holes.views(images, holes.draw(4, random, 0.0))["mask"]
+    assert masks.eq(masks[:1]).all()
+
+
 @pytest.mark.parametrize("name", catalog.names("methods"))
 def test_whether_colour_and_turns_carry_information_is_said_of_every_method(name: str) -> None:
     colour, turns = said(name, accuracy(0.6), upright=UPRIGHT)[-2:]
@@ -133,6 +150,22 @@ def test_rotation_judges_turns_by_its_network_too() -> None:
     assert "needs no understanding" in said("rotation", accuracy(0.6), upright=UPRIGHT)[-1]
     assert "trained too short" in said("rotation", accuracy(0.25), upright=UPRIGHT)[-1]
     assert "neither by the network" in said("rotation", accuracy(0.25))[-1]
+
+
+@pytest.mark.parametrize(
+    ("needs", "colour", "turns"),
+    [
+        ("turns", "0 is one colour).", "neither by the network"),
+        ("colour", "something to predict.", "`nolabel check-"),
+    ],
+)
+def test_what_is_said_follows_what_the_method_says_it_needs(
+    needs: str, colour: str, turns: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(catalog.load("methods", "jigsaw", Method), "needs", needs)
+    told = said("jigsaw", accuracy(0.25))
+    assert told[-2].endswith(colour)
+    assert turns in told[-1]
 
 
 def test_a_few_steps_judge_nothing() -> None:

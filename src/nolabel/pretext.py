@@ -222,8 +222,8 @@ def judge(method: str, default: Solved, other: Solved | None, colours: Colours, 
     told = [_solved_sentence(method, kind, default)]
     if other is not None and not default.empty:
         told.append(_shortcut_sentence(kind, default, other))
-    turns = _own_turns(default, upright) if method == "rotation" else _turns(upright)
-    return [*told, _colour_sentence(method, colours), turns]
+    turns = _own_turns(default, upright) if kind.needs == "turns" else _turns(upright)
+    return [*told, _colour_sentence(kind, colours), turns]
 
 
 def _solved_sentence(method: str, kind: type[Method], found: Solved) -> str:
@@ -282,7 +282,7 @@ def _shortcut_sentence(kind: type[Method], default: Solved, other: Solved) -> st
     )
 
 
-def _colour_sentence(method: str, colours: Colours) -> str:
+def _colour_sentence(kind: type[Method], colours: Colours) -> str:
     if colours.share < 0.5:
         few = f"Only {colours.share:.0%} of the images have colour: in the others it carries no information"
         return (
@@ -299,7 +299,7 @@ def _colour_sentence(method: str, colours: Colours) -> str:
         f"Colour carries information here: {told}, and it differs (spread {colours.spread:.1f} in ab; 0 is one "
         "colour)"
     )
-    return f"{told}, so there is something to predict." if method == "colorization" else f"{told}."
+    return f"{told}, so there is something to predict." if kind.needs == "colour" else f"{told}."
 
 
 def _thumbnails(upright: Solved) -> str:

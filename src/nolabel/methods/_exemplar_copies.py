@@ -16,6 +16,11 @@ if TYPE_CHECKING:
     from nolabel.methods.exemplar import ExemplarOptions
 
 
+STILL = {
+    **dict.fromkeys(("shift", "turn", "hue", "hsv_offset"), 0.0),
+    **dict.fromkeys(("contrast", "power", "hsv_factor"), 1.0),
+}
+"""options with which mean colours and places tell a seed; the zoom stays, without which a copy is its seed"""
 WARM = 0.1
 """share of the run in which only `warm_start_seeds` are seen"""
 

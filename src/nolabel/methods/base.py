@@ -96,6 +96,8 @@ class Method(nn.Module, ABC):
     """values of options that turn off its defences against solutions that need no understanding; the loss stays"""
     defended: ClassVar[dict[str, Any]] = {}
     """values of options that turn such defences on, of a method whose defaults have none"""
+    needs: ClassVar[Literal["", "colour", "turns"]] = ""
+    """what of the images the task asks for, where some images do not have it: `check-pretext` says whether these do"""
     unseen: ClassVar[str] = ""
     """what `held_out` and a trained `panel` are asked about, where that is not images that were not trained on"""
 

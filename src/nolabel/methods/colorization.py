@@ -126,6 +126,7 @@ class Colorization(Method):
         "When things have colours of their own (plants, animals, skies), or when black-and-white photographs shall be "
         "coloured. Not for grey images, which hold nothing to predict, nor where colours are a choice (clothes, cars)."
     )
+    needs = "colour"
     defended = {"lightness_jitter": 0.5}
     classes: Tensor
     weights: Tensor

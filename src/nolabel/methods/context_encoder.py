@@ -135,7 +135,7 @@ class ContextEncoder(Method):
         "When holes shall be filled, or images are regular (faces, fronts of houses). For features alone other tasks "
         "give more: AlexNet's linear probe on ImageNet is 21 % with it, 32 with context prediction, 34 with counting."
     )
-    undefended = {"skip_connections": True, "bottleneck": "none"}
+    undefended = {"skip_connections": True, "bottleneck": "none", "mask_per_image": False}
     rim: Tensor
 
     def __init__(self, encoder: Encoder, options: ContextEncoderOptions, data: DataInfo) -> None:

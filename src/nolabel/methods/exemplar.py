@@ -140,7 +140,7 @@ class Exemplar(Method):
         "When images are few and small, and a thing must be known again after a shift, zoom, turn or recolouring. Not "
         "where images look alike: each seed is a class of its own, and two that are alike cannot be told apart."
     )
-    undefended = {"hue": 0.0, "contrast": 1.0, "power": 1.0, "hsv_factor": 1.0, "hsv_offset": 0.0}
+    undefended = _copies.STILL
     unseen = "new copies of its seeds, which are patches of the training images"
     windows: Tensor
     components: Tensor

@@ -150,6 +150,7 @@ class Rotation(Method):
         "Among the first to try, being simple and cheap, where images have a natural up: photographs of things and "
         "scenes. Not for aerial images, tissue and textures, which look the same from every side."
     )
+    needs = "turns"
     defended = {"border_crop": 0.1, "mask_corners": True, "jpeg_p": 1.0}
 
     def __init__(self, encoder: Encoder, options: RotationOptions, data: DataInfo) -> None:
