@@ -181,8 +181,13 @@ def test_pretraining_images_among_a_set_s_test_images_are_told(
     for label in ("class0", "class1"):
         shutil.copy(small_images / "train" / label / "000.png", leaky / "test" / label / "seen.png")
     clean = write_images(tmp_path / "clean", first=2000)
-    code, told, err = say("transfer", run, leaky, clean)
+    code, told, err = say("transfer", run, leaky, clean, "--finetune", "--steps", 2, "--batch-size", 8)
     assert code == 0, err
+    rows = map(json.loads, (run / "transfer.jsonl").read_text().splitlines())
+    (row,) = [
+        one for one in rows if (one["metric"], one["setting"]["data"]) == ("in_pretraining", str(leaky))
+    ]
+    assert set(row["setting"]["without"]) == {"transfer", "finetune"}
     said = "2 of 10 test images (20.0%) are also among the pretraining images (2 identical)"
     assert f"leaky, rotation: {said}" in told
     assert "No test image of clean is identical, or nearly so, to one of the pretraining images." in told

@@ -70,12 +70,14 @@ def test_random_is_the_mean_of_three_seeds(results: list[Result]) -> None:
     assert set(row.chosen["stages"]) == {"stage1", "stage2", "stage3", "stage4", "pooled"}
 
 
-def test_every_row_of_the_encoder_has_the_seed_of_the_evaluation(encoder: Encoder) -> None:
+def test_every_row_has_the_seed_of_the_evaluation(encoder: Encoder) -> None:
     protocols = ("knn", "retrieval", "clustering", "diagnostics")
-    found = evaluate_encoder(encoder, store_of(60), protocols=protocols, baselines=(), name="simclr", seed=3)
-    own = [r for r in found if r.protocol != "leakage"]
-    assert {r.protocol for r in own} == set(protocols)
-    assert all(r.seeds == (3,) for r in own)
+    found = evaluate_encoder(
+        encoder, store_of(60), protocols=protocols, baselines=("pixels", "histogram"), name="simclr", seed=3
+    )
+    assert {r.protocol for r in found} == {*protocols, "leakage"}
+    assert {r.subject for r in found} == {"simclr", "pixels", "histogram"}
+    assert all(r.seeds == (3,) for r in found)
 
 
 def test_a_protocol_that_the_baseline_was_not_measured_under_is_not_compared() -> None:
@@ -148,6 +150,12 @@ def test_a_file_gives_what_the_encoder_gives_and_is_left_as_it_was(encoder: Enco
     own = evaluate_encoder(encoder, store_of(), protocols=("knn",), baselines=(), name=tmp_path.name)
     assert found == own
     assert encoder_digest(encoder) == before
+
+
+def test_a_run_s_log_is_found_by_its_encoder_file_too(tmp_path: Path) -> None:
+    runs.append_row(tmp_path / "metrics.jsonl", {"step": 30, "feature_std": 0.0})
+    for place in (tmp_path, tmp_path / "encoder.safetensors"):
+        assert run._metrics(place) == [{"step": 30, "feature_std": 0.0}]
 
 
 def test_a_changed_encoder_voids_the_results(encoder: Encoder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ from torch import Tensor
 from nolabel.data.store import ImageStore
 from nolabel.encoders._io import encoder_digest
 from nolabel.encoders.base import Encoder, build
-from nolabel.errors import DataError, RunError
+from nolabel.errors import DataError, RunError, UsageError
 from nolabel.evaluation import _features
 from nolabel.evaluation._features import extract, pool_side
 from nolabel.evaluation._split import divide, held_out, stratified
@@ -47,6 +47,12 @@ def encoder() -> Encoder:
 )
 def test_the_grid_is_the_finest_of_equal_cells(shape: tuple[int, int, int], values: int, side: int) -> None:
     assert pool_side(*shape, values) == side
+
+
+def test_images_that_are_too_small_for_the_encoder_are_refused() -> None:
+    store = store_of()
+    with pytest.raises(UsageError, match="Images of 8 px are too small for alexnet: give a larger --size"):
+        extract(build("alexnet", 64), store, divide(store, 0), name="toy", size=8)
 
 
 def test_features_are_the_pooled_maps_of_each_image(encoder: Encoder) -> None:

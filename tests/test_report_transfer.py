@@ -106,9 +106,24 @@ def test_of_map_the_difference_is_said_to_be_of_right_decisions(tmp_path: Path) 
             difference("simclr", RANDOM, "voc2007", 0.012, 0.01) | {"metric": "map11_difference"}]  # fmt: skip
     (line,) = lines(write(tmp_path, rows))["transfer"]
     assert line.change == "+1.2 of right decisions"
-    assert line.l2 == "1e−6 (end of the grid)"
+    assert line.chosen == "λ 1e−6 (end of the grid)"
     assert summary([line])[0].endswith("; of mAP, the share of right decisions is compared).")
     assert lines(write(tmp_path, ROWS))["transfer"][0].change == "+30.0"
+
+
+def test_the_stage_and_the_five_best_guesses_stand_in_the_table(tmp_path: Path) -> None:
+    chosen = {"stage": "stage3", "l2": 0.01, "l2_curve": {"1": 0.1, "0.01": 0.3, "0.0001": 0.2}}
+    split = {"setting": {"data": "cifar100", "encoder": "new", "split": "a fifth held out"}}
+    five = value("simclr", "cifar100", 0.71) | {"metric": "top5", "low": 0.69, "high": 0.73}
+    rows = [value("simclr", "cifar100", 0.4) | {"chosen": chosen} | split, value(RANDOM, "cifar100", 0.3), five,
+            difference("simclr", RANDOM, "cifar100", 0.1, 0.01)]  # fmt: skip
+    (line,) = lines(write(tmp_path, rows))["transfer"]
+    assert line.encoder.value == 0.4
+    assert line.chosen == "stage3, λ 0.01"
+    assert line.top5.replace("\u00a0", " ") == "top-5: 71.0 % (69.0 to 73.0)"
+    page = str(transfer(Record(tmp_path, {}, [], (), ()))).replace("\u00a0", " ")
+    for told in ("split: a fifth held out", "stage3, λ 0.01", "top-5: 71.0 %"):
+        assert told in page
 
 
 def test_the_caption_tells_whose_settings_differ(tmp_path: Path) -> None:

@@ -68,6 +68,18 @@ def test_classes_with_the_set_s_own_metric(metric: transfer.Metric) -> None:
     assert (found.labels is None) == (metric == "top1")
 
 
+def test_of_many_classes_the_five_best_guesses_are_counted_too() -> None:
+    labels = torch.arange(480) % 24
+    found = of_features(features(normal(480, 4) + labels[:, None], labels, 360), target("top1"), 0)
+    (top5,) = found.others
+    assert top5.metric == "top5"
+    assert top5.protocol == "transfer"
+    assert top5.setting["data"] == "set"
+    assert top5.value > found.result.value
+    labels = labels % 4
+    assert of_features(features(normal(480, 4), labels, 360), target("top1"), 0).others == ()
+
+
 def test_tags_are_found_and_poisoned_test_images_choose_nothing() -> None:
     x = normal(300, 6)
     tags = (x[:, :3] > 0.3).to(torch.int8)

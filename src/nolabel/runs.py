@@ -121,6 +121,11 @@ def read_description(folder: Path) -> dict[str, Any]:
     return info
 
 
+def folder_of(encoder: Path) -> Path:
+    """The folder of a run that is named by itself or by its encoder file."""
+    return encoder if encoder.is_dir() else encoder.parent
+
+
 def status_of(folder: Path) -> Status | None:
     """The status of the run in `folder`; None where none was begun. Errors as `read_description`."""
     return read_description(folder)["status"] if (folder / DESCRIPTION).is_file() else None
@@ -283,7 +288,7 @@ def append_row(path: Path, row: dict[str, Any]) -> None:
 
 def training_size(path: Path) -> int | None:
     """Side in pixels of the images that the run at `path` (its folder or a file in it) trained on; None: no run."""
-    folder = path if path.is_dir() else path.parent
+    folder = folder_of(path)
     return read_description(folder)["size"] if (folder / DESCRIPTION).is_file() else None
 
 

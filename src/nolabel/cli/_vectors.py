@@ -7,7 +7,7 @@ import torch
 
 from nolabel.data.store import ImageStore
 from nolabel.encoders._io import device_of_choice
-from nolabel.encoders.base import Encoder
+from nolabel.encoders.base import Encoder, map_shapes
 from nolabel.errors import UsageError
 from nolabel.evaluation.base import not_finite
 from nolabel.evaluation.run import check_channels
@@ -31,17 +31,19 @@ def vectors(
         size: side in pixels of each image's central square, which is seen; None: the encoder's own.
 
     Raises:
-        UsageError: the encoder has no such stage, or takes no RGB.
+        UsageError: the encoder has no such stage, takes no RGB, or the images are too small for it.
         RunError: vectors that are not finite.
     """
     check_channels(encoder)
     if stage is not None and stage not in encoder.stages:
         raise UsageError(f"{encoder.name} has no stage {stage!r}: choose one of {', '.join(encoder.stages)}.")
+    size = encoder.size if size is None else size
+    map_shapes(encoder, size)
     device = device_of_choice()
     encoder, store, parts = encoder.to(device).eval(), store.to(device), []
     for start in range(0, len(store), BATCH):
         images = store.batch(torch.arange(start, min(start + BATCH, len(store))))
-        seen = plain.whole(images, encoder.size if size is None else size, torch.channels_last)
+        seen = plain.whole(images, size, torch.channels_last)
         found = encoder(seen) if stage is None else encoder.maps(seen)[stage].mean((2, 3))
         parts.append(found.float().cpu())
         progress(min(start + BATCH, len(store)), len(store))

@@ -26,7 +26,7 @@ from nolabel.evaluation.supervised import Supervised, SupervisedOptions
 from nolabel.report._text import readable
 from nolabel.report.columns import columns_figure
 from nolabel.report.figures import matches_figure, png_bytes
-from nolabel.runs import write_atomically
+from nolabel.runs import folder_of, write_atomically
 
 RANDOM, SUPERVISED = "random", "supervised"
 
@@ -110,7 +110,7 @@ def _place(out: Path | None, data: str, k: int) -> Path:
 
 def _names(encoders: list[Path]) -> dict[Path, str]:
     """What each is called: its run's folder, or the one that its file lies in; where two share it, the whole path."""
-    folders = {one: (one if one.is_dir() else one.parent).resolve().name for one in encoders}
+    folders = {one: folder_of(one).resolve().name for one in encoders}
     shared = [name for name, count in Counter(folders.values()).items() if count > 1]
     return {one: str(one) if name in shared else name for one, name in folders.items()}
 

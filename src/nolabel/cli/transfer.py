@@ -108,7 +108,7 @@ def _show(folder: Path) -> None:
         if len({line.encoder.subject for line in found}) > 1:
             _show_board(table.board(found), heading)
         headings = (heading, "metric", "encoder", "reaches", "beside", "at", "points", "95 % interval", "p", "p (Holm)",
-                    "images", "λ", "")  # fmt: skip
+                    "images", "chosen", "")  # fmt: skip
         right = ("reaches", "at", "points", "images")
         _screen.table(headings, [_cells(line) for line in found], right=right)
         for sentence in table.summary(found):
@@ -141,13 +141,13 @@ def _cells(line: table.Line) -> tuple[str, ...]:
         line.name,
         line.metric,
         table.called(line.encoder.subject),
-        percent(line.encoder.value),
+        percent(line.encoder.value) + (f" ({line.top5})" if line.top5 else ""),
         table.called(line.other.subject),
         percent(line.other.value),
         line.change,
         line.ends,
         *tests,
         count(line.encoder.n),
-        line.l2,
+        line.chosen,
         line.says,
     )

@@ -82,11 +82,19 @@ def evaluating(module: nn.Module) -> Iterator[None]:
 
 @torch.no_grad()
 def map_shapes(encoder: Encoder, size: int) -> list[tuple[int, int]]:
-    """(channels, side) of every stage for square images of `size` px, in depth order; the encoder stays as it is."""
-    with evaluating(encoder):
-        maps = encoder.maps(
-            torch.zeros(1, 3, size, size, device=encoder.mean.device, dtype=encoder.mean.dtype)
-        )
+    """(channels, side) of every stage for square images of `size` px, in depth order; the encoder stays as it is.
+
+    Raises:
+        UsageError: nothing is left of so small images before the last stage.
+    """
+    image = torch.zeros(1, 3, size, size, device=encoder.mean.device, dtype=encoder.mean.dtype)
+    try:
+        with evaluating(encoder):
+            maps = encoder.maps(image)
+    except RuntimeError:
+        raise UsageError(
+            f"Images of {size} px are too small for {encoder.name}: give a larger --size."
+        ) from None
     return [(value.shape[1], value.shape[2]) for value in maps.values()]
 
 

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from nolabel.data.store import ImageStore
-from nolabel.encoders.base import Encoder
+from nolabel.encoders.base import Encoder, map_shapes
 from nolabel.errors import UsageError
 from nolabel.evaluation._split import Division
 from nolabel.evaluation.base import POOLED, Features, Network, Progress, not_finite
@@ -51,7 +51,7 @@ def extract(
         values: at most so many values a stage.
 
     Raises:
-        UsageError: fewer than 1 value.
+        UsageError: fewer than 1 value, or images too small for the encoder.
         RunError: when features are computed and are not finite.
     """
     check_values(values)
@@ -60,11 +60,10 @@ def extract(
     device = encoder.mean.device
     store = store.to(device)
     wanted = tuple(encoder.stages if stages is None else stages)
-    with torch.no_grad():
-        maps = encoder.maps(plain.whole(store.batch(torch.zeros(1, dtype=torch.int64)), size))
-    shapes = {stage: tuple(maps[stage].shape[1:]) for stage in wanted}
-    grid = {stage: pool_side(c, h, w, values) for stage, (c, h, w) in shapes.items()} | {POOLED: 1}
-    last = maps[encoder.stages[-1]].shape[1]
+    shapes = dict(zip(encoder.stages, map_shapes(encoder, size), strict=True))
+    grid = {stage: pool_side(c, side, side, values) for stage, (c, side) in shapes.items() if stage in wanted}
+    grid |= {POOLED: 1}
+    last = shapes[encoder.stages[-1]][0]
     reader = _Reader(encoder, store, name, size, grid, batch_size, progress, torch.zeros(len(store), last))
     return Features(
         name=name,

@@ -148,7 +148,7 @@ def pretraining_images(source: Path, store: ImageStore) -> ImageStore | None:
     Raises:
         DataError: they are not where the run found them, or it does not say where that was.
     """
-    folder = source if source.is_dir() else source.parent
+    folder = runs.folder_of(source)
     if not (folder / runs.DESCRIPTION).is_file():
         return None
     info = runs.read_description(folder)
@@ -188,7 +188,7 @@ def with_earlier(
         return row
 
     def place(one: dict[str, Any]) -> tuple[Any, ...]:
-        return one["metric"], one["setting"].get("data"), one["value"]
+        return one["subject"], one["metric"], one["setting"].get("data"), one["value"]
 
     own = row["setting"].get("without")
     told = next((one["setting"].get("without") for one in leaked if place(one) == place(row)), None)

@@ -151,7 +151,7 @@ def _each(
         beside = _beside(compared, measure, mine, now, of_baseline, common)
         of_encoder += mine
         results += mine + beside
-        leaks = _leaks.results(leaked, own.name, now.store, now.division.test, of_encoder)
+        leaks = _seeded(_leaks.results(leaked, own.name, now.store, now.division.test, of_encoder), now.seed)
         keep(measure, [*mine, *beside, *leaks])
     return results + leaks
 
@@ -171,7 +171,7 @@ def _beside(
         if of_seeds:
             of_seeds = [[_with(row, common) for row in rows] for rows in of_seeds]
             results += over_seeds(of_seeds) + differences(mine, of_seeds, truth, now.seed)
-    return results
+    return _seeded(results, now.seed)
 
 
 def _of_baseline(
@@ -188,13 +188,13 @@ def _of_baseline(
 
 
 def _metrics(source: str | Path | Encoder) -> list[dict[str, Any]]:
-    """What the run at `source` logged; nothing where it is no run's folder."""
-    return [] if isinstance(source, Encoder) else runs.read_rows(Path(source) / runs.METRICS)
+    """What the run at `source`, its folder or its encoder file, logged; nothing where it is none."""
+    return [] if isinstance(source, Encoder) else runs.read_rows(runs.folder_of(Path(source)) / runs.METRICS)
 
 
 def subject_of(path: Path) -> str:
     """What the results of the encoder at `path` are called: its run's method, or the file's name."""
-    folder = path if path.is_dir() else path.parent
+    folder = runs.folder_of(path)
     if (folder / runs.DESCRIPTION).is_file():
         return str(runs.read_description(folder).get("method") or folder.resolve().name)
     return folder.resolve().name if path.is_dir() or path.stem == "encoder" else path.stem
@@ -203,17 +203,19 @@ def subject_of(path: Path) -> str:
 def _run(
     measure: Protocol, subject: Features, now: _kept.Circumstances, weights: str, common: dict[str, Any]
 ) -> list[Result]:
-    """The encoder's results, which say what they were measured from; and baselines that the protocol holds itself.
-
-    Rows without a seed of their own have that of the evaluation: of held-out images, choices and draws.
-    """
+    """The encoder's results, which say what they were measured from; and baselines that the protocol holds itself."""
     changed = measure.changed()
     common = common | ({"options": changed} if changed else {})
     mine = common | {_kept.CIRCUMSTANCES: now.of_encoder(weights, measure)}
     rows = [
         _with(row, mine if row.subject == subject.name else common) for row in measure.run(subject, now.seed)
     ]
-    return [replace(row, seeds=row.seeds or (now.seed,)) for row in rows]
+    return _seeded(rows, now.seed)
+
+
+def _seeded(rows: Sequence[Result], seed: int) -> list[Result]:
+    """Rows without a seed of their own have that of the evaluation: of held-out images, choices and draws."""
+    return [replace(row, seeds=row.seeds or (seed,)) for row in rows]
 
 
 def _with(result: Result, common: dict[str, Any]) -> Result:

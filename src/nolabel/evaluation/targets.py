@@ -186,11 +186,14 @@ def measure(
         RunError: features that are not finite, or fine-tuning diverged.
     """
     found = _transferred(job, target, division, wanted, progress)
-    (result,) = over_seeds([[one.result] for one in found])
     setting = {"data": target.name} | job.key
+    result, *others = (
+        replace(row, setting=row.setting | setting)
+        for row in over_seeds([[one.result, *one.others] for one in found])
+    )
     place = table.place_of(job.protocol, job.subject, setting)
-    rows = [replace(result, setting=result.setting | setting | {table.PLACE: place})]
-    if job.protocol == PROTOCOL and "encoder" in job.key:
+    rows = [replace(result, setting=result.setting | {table.PLACE: place}), *others]
+    if "encoder" in job.key:
         one = job.candidate
         rows += _leaks.check(one.source, one.name, target.store, division, [result])
     rows = [replace(row, seeds=row.seeds or (wanted.seed,)) for row in rows]

@@ -100,6 +100,8 @@ class Transferred:
     """float (n,): 1 for a right prediction, or the share of an image's decisions that are right"""
     labels: np.ndarray | None
     """int (n,), the class of each test image where the metric is a mean over classes"""
+    others: tuple[Result, ...] = ()
+    """top-5 where the classes are many"""
 
 
 @dataclass(frozen=True)
@@ -150,10 +152,14 @@ def scored(results: Sequence[Result], subject: Features, target: Target, protoco
     rows = {row.metric: row for row in results}
     labels, predicted = subject.labels[subject.test].numpy(), rows["top1"].predictions
     assert predicted is not None
-    result = replace(rows[target.metric], protocol=protocol, predictions=predicted)
-    result = replace(result, setting=result.setting | {"data": target.name})
+    result, *others = (
+        replace(rows[metric], protocol=protocol, setting=rows[metric].setting | {"data": target.name})
+        for metric in (target.metric, "top5")
+        if metric in rows
+    )
+    right = (predicted == labels).astype(float)
     of_classes = labels if target.metric == "balanced" else None
-    return Transferred(target.name, result, (predicted == labels).astype(float), of_classes)
+    return Transferred(target.name, replace(result, predictions=predicted), right, of_classes, tuple(others))
 
 
 def compare(first: Sequence[Transferred], second: Sequence[Transferred], seed: int) -> list[Comparison]:

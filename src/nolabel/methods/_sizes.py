@@ -28,7 +28,7 @@ def check_encoder(encoder: Encoder, side: int, sizes: tuple[float, ...]) -> None
     smallest = view_side(side, (min(sizes),), (), 0.0)
     try:
         map_shapes(encoder, smallest)
-    except RuntimeError:  # a kernel that is larger than what is left of the image
+    except UsageError:
         raise UsageError(
             f"{encoder.name} cannot see views of {smallest} px, with which a run on images of {side} px begins: choose "
             '--sizes 1 --size-changes "" or a larger --size.'

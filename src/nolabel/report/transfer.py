@@ -18,9 +18,9 @@ from nolabel.report._text import (
     short,
     signed,
 )
+from nolabel.report.accuracy import chosen_in_words
 from nolabel.report.records import (
     DIFFERENCE,
-    GRID_END,
     LEAKAGE,
     SUPERVISED,
     UNTRAINED,
@@ -35,6 +35,8 @@ from nolabel.report.sections import part
 from nolabel.report.verdict import SIGNIFICANT, shown
 from nolabel.runs import TRANSFER
 
+CHOICES = {"stage": "", "l2": "λ", "lr": "rate", "weight_decay": "decay"}
+"""keys of `Row.chosen` that a table tells, and how it calls them"""
 TITLES = {"transfer": "Linear probe", "finetune": "Fine-tuned"}
 METRICS = {"top1": "top-1", "balanced": "mean per class", "map11": "11-point mAP"}
 TIED = "*"
@@ -45,7 +47,7 @@ SHOWN = f"paired permutation test, p < {SIGNIFICANT:g}, and a 95 % interval with
 """what makes a difference better or worse, and no tie"""
 RIGHT_DECISIONS = "of right decisions"
 """what a difference between two mAPs is one of, since average precision does not bear a paired test"""
-SETTINGS = ("size", "steps", "batch_size", "seed")
+SETTINGS = ("size", "steps", "batch_size", "seed", "split")
 """keys of `Row.setting` that the caption tells"""
 
 
@@ -58,6 +60,8 @@ class Line:
     """its baseline, or another encoder"""
     difference: Row
     """first minus second; of mAP, the difference of the shares of right decisions"""
+    encoder_top5: Row | None = None
+    """where the classes are many"""
 
     @property
     def name(self) -> str:
@@ -93,11 +97,15 @@ class Line:
         return signed(self.difference.value) + (f" {RIGHT_DECISIONS}" if self.of_map else "")
 
     @property
-    def l2(self) -> str:
-        """The chosen λ, and whether it is at an end of the 45 values."""
-        if "l2" not in self.encoder.chosen:
-            return ""
-        return number(self.encoder.chosen["l2"]) + GRID_END * self.encoder.at_grid_end
+    def chosen(self) -> str:
+        """The chosen stage and λ, and whether that is at an end of the 45 values; of fine-tuning rate and decay."""
+        return chosen_in_words(self.encoder, CHOICES)
+
+    @property
+    def top5(self) -> str:
+        """The encoder's share within five guesses with its interval; empty where the classes are few."""
+        row = self.encoder_top5
+        return f"top-5: {row.in_words} ({row.ends})" if row else ""
 
 
 @dataclass(frozen=True)
@@ -155,12 +163,13 @@ def called(subject: str) -> str:
 def lines(folder: Path) -> dict[str, list[Line]]:
     """Protocol -> its comparisons, those with baselines first, else in the order in which they were measured."""
     rows = _current(read_table(folder / TRANSFER))
-    of = {(row.protocol, row.data, row.subject): row for row in rows if not row.metric.endswith(DIFFERENCE)}
+    of = {(row.protocol, row.data, row.subject): row for row in rows if row.metric in METRICS}
+    top5 = {(row.protocol, row.data, row.subject): row for row in rows if row.metric == "top5"}
     found = []
     for row in rows:
         first, second = (of.get((row.protocol, row.data, one)) for one in (row.subject, row.against))
         if row.metric.endswith(DIFFERENCE) and first and second:
-            found.append(Line(first, second, row))
+            found.append(Line(first, second, row, top5.get((row.protocol, row.data, row.subject))))
     found.sort(key=lambda line: not line.beside_baseline)
     grouped = {name: [line for line in found if line.encoder.protocol == name] for name in TITLES}
     return {name: some for name, some in grouped.items() if some}
@@ -291,7 +300,7 @@ def transfer(record: Record, key: str = "transfer") -> Markup:
             "metric",
             "difference",
             "test images",
-            "λ",
+            "chosen",
             "it is",
         ]
         rows = [{"name": line.name, "own": False, "cells": _cells(line)} for line in of_protocol]
@@ -344,12 +353,15 @@ def _cells(line: Line) -> list[dict[str, str]]:
     adjusted = p_value(float(line.difference.setting["holm"]))
     return [
         {"value": called(line.encoder.subject), "detail": ""},
-        {"value": percent(line.encoder.value), "detail": line.encoder.detail},
+        {
+            "value": percent(line.encoder.value),
+            "detail": "; ".join(filter(None, (line.encoder.detail, line.top5))),
+        },
         {"value": called(line.other.subject), "detail": ""},
         {"value": percent(line.other.value), "detail": line.other.detail},
         {"value": line.metric, "detail": ""},
         {"value": line.change, "detail": f"{line.ends}, {adjusted}"},
         {"value": count(line.encoder.n), "detail": ""},
-        {"value": line.l2, "detail": ""},
+        {"value": line.chosen, "detail": ""},
         {"value": line.says, "detail": ""},
     ]
