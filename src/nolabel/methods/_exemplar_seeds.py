@@ -66,11 +66,9 @@ def cut(
     """The seeds of `side` px with their surroundings, uint8 (o.seeds, 3, room, room), from images of `size` px.
 
     An image gives `o.seeds_per_image` where there are enough images, each at one of the scales, by turns; their places
-    are drawn by the energy of the gradients, or anywhere, none twice at one scale, and where all is flat only when no
-    other place is left; where the image is large enough, the surroundings of a seed lie in it (specification 1.8).
-
-    Raises:
-        UsageError: an image has fewer places than seeds.
+    are drawn by the energy of the gradients, or anywhere, where all is flat only when no other place is left, and none
+    twice at one scale unless there are fewer than seeds; where the image is large enough, the surroundings of a seed
+    lie in it (specification 1.8).
     """
     sources = max(SOURCES, math.ceil(o.seeds / o.seeds_per_image))
     order = torch.randperm(len(store), generator=generator)[:sources]
@@ -96,14 +94,12 @@ def _places(
         edge = (room - side) // 2
         energy = energy[:, edge : energy.shape[1] - edge, edge : energy.shape[2] - edge]
     flat, most = energy.flatten(1), int(wanted.max())
-    if most > flat.shape[1]:
-        raise UsageError(
-            f"Exemplar cannot cut {most} seeds of {side} px from one image, which has {flat.shape[1]} places for them: "
-            "ask for fewer --seeds, or smaller ones (--patch)."
-        )
     weight = weights(flat) if by_energy else torch.ones_like(flat)
-    place = torch.multinomial(weight, most, generator=generator)[torch.arange(most) < wanted[:, None]]
-    image = torch.arange(len(images)).repeat_interleave(wanted)
+    place = torch.multinomial(weight, most, replacement=most > flat.shape[1], generator=generator)
+    place, image = (
+        place[torch.arange(most) < wanted[:, None]],
+        torch.arange(len(images)).repeat_interleave(wanted),
+    )
     return torch.stack([place // energy.shape[2], place % energy.shape[2]], 1) + edge, image
 
 

@@ -218,11 +218,8 @@ class Colorization(Method):
         answer, colours = self.answer(views["grey"]).float(), views["colours"]
         if not self.bins:
             found = _colouring.regression_errors(answer, colours, self.reach)
-            if self.space == "lab":
-                found |= _colour_bins.errors(
-                    places(answer * self.unit), places(colours * self.unit), self.classes
-                )
-            return found
+            ab = (places(one * self.unit) for one in (answer, colours))
+            return found | (_colour_bins.errors(*ab, self.classes) if self.space == "lab" else {})
         logits, targets = places(answer), self._targets(colours)
         constant = _colour_bins.best_constant(*targets, len(self.classes))
         loss, least = colorization_loss(logits, *targets), _colour_bins.least_loss(*targets[1:])
