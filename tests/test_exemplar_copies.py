@@ -178,7 +178,7 @@ def test_the_seeds_of_a_step_follow_from_its_number_and_the_runs_seed() -> None:
     "wide", [{}, {"shift": 0.6}, {"zoom": 2.5}, {"turn": 45.0}, {"shift": 0.5, "zoom": 2.0, "turn": 180.0}]
 )
 def test_no_copy_shows_what_lies_beyond_its_window(wide: dict[str, float]) -> None:
-    method = made(96, patch=16, border="zero", **Exemplar.undefended, **wide)
+    method = made(96, patch=16, border="zero", **Exemplar.undefended | wide)
     method.windows.fill_(255)
     assert made_of(method, method.draw(400, generator(0), 0.5)).min() > 0.999
 

@@ -131,7 +131,9 @@ def _of_the_task(about: dict[str, Any], found: recipes.Reproduction) -> list[tup
     from nolabel.report._text import count, number, percent
 
     held = {
-        key.removeprefix("held_out/"): value for key, value in about["final"].items() if "held_out/" in key
+        key.removeprefix("held_out/"): value
+        for key, value in about.get("final", {}).items()
+        if "held_out/" in key
     }
     published = dict.fromkeys((row.table, row.metric) for row in found.published())
     return [

@@ -85,15 +85,18 @@ def search(
             _screen.line(f"\n{name}")
         found[name] = _nearest(one, store, image, side, k)
         _tell(store, *found[name])
-    if len(encoders) > 1:
-        pictures = {name: _pictures(store, nearest) for name, (nearest, _) in found.items()}
-        drawn = png_bytes(columns_figure(_picture(image), pictures))
-    else:
-        ((nearest, cosines),) = found.values()
-        below = [readable(_class(store, i) or store.paths[i]) for i in nearest]
-        drawn = matches_figure(_picture(image), _pictures(store, nearest), cosines, below)
-    write_atomically(out, drawn)
+    write_atomically(out, _drawn(store, image, found))
     _screen.line(f"The picture is in {out}.")
+
+
+def _drawn(store: ImageStore, image: torch.Tensor, found: dict[str, tuple[list[int], list[float]]]) -> bytes:
+    """PNG of the query and what each encoder found: a column each, or the matches of the only one."""
+    if len(found) > 1:
+        pictures = {name: _pictures(store, nearest) for name, (nearest, _) in found.items()}
+        return png_bytes(columns_figure(_picture(image), pictures))
+    ((nearest, cosines),) = found.values()
+    below = [readable(_class(store, i) or store.paths[i]) for i in nearest]
+    return matches_figure(_picture(image), _pictures(store, nearest), cosines, below)
 
 
 def _place(out: Path | None, data: str, k: int) -> Path:

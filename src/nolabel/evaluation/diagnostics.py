@@ -17,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from nolabel.evaluation._cka import cka, kernel
 from nolabel.evaluation._ranges import COUNT, SEVERAL, hold
 from nolabel.evaluation.base import POOLED, Features, Network, Protocol, Result
 from nolabel.evaluation.statistics import BLOCKS, Interval, bootstrap_mean, jackknife, wilson
@@ -163,9 +164,9 @@ def over_blocks(
 
 
 def cka_over_blocks(x: Tensor, y: Tensor, draw: int) -> Measured:
-    """`cka` of x (n, p) and y (n, q) with its interval `over_blocks`, from two kernels that are computed once."""
-    kernels = [one @ one.T for one in (m.double() - m.double().mean(0) for m in (x, y))]
-    return over_blocks(lambda places: _cka_of(*(k[places][:, places] for k in kernels)), len(x), draw, -1, 1)
+    """`cka` of x (n, p) and y (n, q) with its interval `over_blocks`."""
+    kernels = kernel(x), kernel(y)
+    return over_blocks(lambda places: cka(*(k[places][:, places] for k in kernels)), len(x), draw, -1, 1)
 
 
 def _defined(n: int, **measures: Callable[[], Measured]) -> dict[str, Measured]:
@@ -327,52 +328,6 @@ def view_recall(z: Tensor, other: Tensor) -> float:
         cosines.scatter_(1, rows[:, None], -math.inf)
         hits += int((cosines.argmax(1) == (rows + n) % (2 * n)).sum())
     return hits / (2 * n)
-
-
-def cka(x: Tensor, y: Tensor, debiased: bool = True) -> float:
-    """Linear centred kernel alignment of x (n, p) and y (n, q): 1 where one is a rotation of the other, scaled.
-
-    Independent features give 0 when debiased (Song et al. 2012; n > 3, see `LEAST`), and about √(pq)/n otherwise.
-    0 where one of them is constant.
-    """
-    x, y = x.double() - x.double().mean(0), y.double() - y.double().mean(0)
-    alike = _unbiased if debiased else _shared
-    scale = alike(x, x) * alike(y, y)
-    return alike(x, y) / math.sqrt(scale) if scale > 0 else 0.0
-
-
-def _shared(x: Tensor, y: Tensor) -> float:
-    """‖XᵀY‖², through the smaller of the two products."""
-    if len(x) < min(x.shape[1], y.shape[1]):
-        return float(((x @ x.T) * (y @ y.T)).sum())
-    return float((x.T @ y).square().sum())
-
-
-def _unbiased(x: Tensor, y: Tensor) -> float:
-    """n(n − 3) times the unbiased estimate of the Hilbert-Schmidt criterion, kernels XXᵀ and YYᵀ, x and y centred.
-
-    The estimate leaves the kernels' diagonals out. Centred kernels have rows that add up to 0, so what is
-    left of a row's sum is minus its diagonal.
-    """
-    n = len(x)
-    k, l = x.square().sum(1), y.square().sum(1)
-    trace = _shared(x, y) - float(k @ l)
-    sums = float(k.sum()) * float(l.sum()) / ((n - 1) * (n - 2))
-    return trace + sums - 2 / (n - 2) * float(k @ l)
-
-
-def _cka_of(k: Tensor, l: Tensor) -> float:
-    """Debiased `cka` of features whose products are the kernels k and l (n, n); their diagonals are not used."""
-    n = len(k)
-    k, l = (kernel - kernel.diagonal().diag() for kernel in (k, l))
-
-    def alike(a: Tensor, b: Tensor) -> float:
-        rows = a.sum(1), b.sum(1)
-        ends = float(rows[0].sum() * rows[1].sum()) / ((n - 1) * (n - 2))
-        return float((a * b).sum()) + ends - 2 / (n - 2) * float(rows[0] @ rows[1])
-
-    scale = alike(k, k) * alike(l, l)
-    return alike(k, l) / math.sqrt(scale) if scale > 0 else 0.0
 
 
 def since(metrics: Sequence[Mapping[str, Any]]) -> int | None:

@@ -218,8 +218,10 @@ class Colorization(Method):
         answer, colours = self.answer(views["grey"]).float(), views["colours"]
         if not self.bins:
             found = _colouring.regression_errors(answer, colours, self.reach)
-            ab = (places(one * self.unit) for one in (answer, colours))
-            return found | (_colour_bins.errors(*ab, self.classes) if self.space == "lab" else {})
+            if self.space == "lab":
+                ab, truth = places(answer * self.unit), places(colours * self.unit)
+                found |= _colour_bins.errors(ab, truth, self.classes)
+            return found
         logits, targets = places(answer), self._targets(colours)
         constant = _colour_bins.best_constant(*targets, len(self.classes))
         loss, least = colorization_loss(logits, *targets), _colour_bins.least_loss(*targets[1:])
