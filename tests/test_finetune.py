@@ -40,6 +40,7 @@ def test_the_paper_s_grid_of_fine_tuning() -> None:
     assert len(decays) == 8
     assert (decays[0], decays[1], decays[-1]) == (0, pytest.approx(1e-6), pytest.approx(1e-3))
     assert len(finetune.settings("small")) == 6
+    assert {one.lr for one in finetune.settings("small")} == {one.lr for one in supervised.settings("small")}
     assert FinetuneOptions().steps == 500
 
 

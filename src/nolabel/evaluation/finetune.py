@@ -38,9 +38,13 @@ class FinetuneOptions:
 
 
 def settings(grid: Literal["small", "paper"]) -> tuple[Setting, ...]:
-    """Rates 10^(−4 + k/2), k = 0 … 6, and decays 0 and 10^(−6 + k/2), k = 0 … 6, over the rate; or six of them."""
+    """Rates 10^(−4 + k/2), k = 0 … 6, and decays 0 and 10^(−6 + k/2), k = 0 … 6, over the rate; or six settings.
+
+    The six have the rates of `supervised`, one beyond the paper's, because a training that is so much shorter wants
+    larger ones (docs/results/downstream.md).
+    """
     every = (0.0, *(10 ** (-6 + k / 2) for k in range(7)))
-    rates, decays = (range(7), every) if grid == "paper" else ((4, 5, 6), (0.0, 10**-4))
+    rates, decays = (range(7), every) if grid == "paper" else ((5, 6, 7), (0.0, 10**-4))
     return tuple(Setting(10 ** (-4 + k / 2), decay / 10 ** (-4 + k / 2)) for k in rates for decay in decays)
 
 
