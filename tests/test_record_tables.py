@@ -53,6 +53,7 @@ def test_few_labels_have_a_line_for_each_number_of_them() -> None:
         "| the whole net, trained on, 40 labels (4 a class) | 20.0 (19.0–21.0), 100 steps |  |",
     ]
     assert tables.few(ROWS[1:]) == ""
+    assert tables.few(ROWS) == tables.few(ROWS[:1])
 
 
 def saved(against: str, value: float, low: float | None, text: str) -> dict[str, Any]:

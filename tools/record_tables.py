@@ -147,6 +147,7 @@ def few(rows: list[dict[str, Any]]) -> str:
         and amount_of_labels(one["protocol"])
         and "labels" in one
     }
+    rows = [row for row in rows if any(_top1(row, name) for name in names.values())]
     body = [
         [
             f"{HEADS[head]}, {labels:,} labels ({_amount(name)})",
