@@ -7,6 +7,7 @@ marks of the page.
 """
 
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -121,8 +122,15 @@ def _drawn(head: list[str], body: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (head, ["---"] * len(head), *body))
 
 
+def _measured(rows: list[dict[str, Any]], protocols: Iterable[str]) -> list[dict[str, Any]]:
+    """The runs whose encoder was measured under one of the protocols."""
+    every = list(protocols)
+    return [row for row in rows if any(_top1(row, name) for name in every)]
+
+
 def heads(rows: list[dict[str, Any]]) -> str:
     """RotNet's table: what is trained with labels, by the encoder; the runs share their images."""
+    rows = _measured(rows, HEADS)
     body = [
         [
             HEADS[protocol],
@@ -147,7 +155,7 @@ def few(rows: list[dict[str, Any]]) -> str:
         and amount_of_labels(one["protocol"])
         and "labels" in one
     }
-    rows = [row for row in rows if any(_top1(row, name) for name in names.values())]
+    rows = _measured(rows, names.values())
     body = [
         [
             f"{HEADS[head]}, {labels:,} labels ({_amount(name)})",
@@ -169,6 +177,7 @@ def efficiency(rows: list[dict[str, Any]]) -> str:
         for one in row["measured"]
         if one["protocol"].startswith(f"{EFFICIENCY}@")
     }
+    rows = _measured(rows, points.values())
     body = [
         [
             f"{labels:,} ({_amount(name)})",
