@@ -218,7 +218,7 @@ def test_the_jackknife_covers_what_sets_of_as_many_images_have(
             "alpha_req": lambda z=z: over(
                 lambda rows: diagnostics.alpha_req(diagnostics.covariance_spectrum(z[rows])), n
             ),
-            "cka": lambda z=z: diagnostics.cka_over_blocks(z, z[:, : d // 2].tanh(), 0).value,
+            "cka": lambda z=z: diagnostics.cka_over_blocks(kernel(z), kernel(z[:, : d // 2].tanh()), 0).value,
             "lidar": lambda z=views: over(lambda rows: diagnostics.lidar(z[rows]), n),
         }[measure]())  # fmt: skip
     values, low, high = np.array(found).T
@@ -234,12 +234,12 @@ def over(measure: Callable[[Tensor], float], n: int) -> statistics.Interval:
 
 def test_cka_over_blocks_leaves_images_out_of_both() -> None:
     x, y = cloud(60, 90, 0) + 3, cloud(60, 4, 1)
-    found = diagnostics.cka_over_blocks(x, y, 0).value
+    found = diagnostics.cka_over_blocks(kernel(x), kernel(y), 0).value
     assert isinstance(found, statistics.Interval)
     assert found.value == pytest.approx(alike(x, y))
     expected = statistics.jackknife(lambda places: alike(x[places], y[places]), 60, 0)
     assert (found.low, found.high) == pytest.approx(expected[1:])
-    assert diagnostics.cka_over_blocks(x, torch.ones(60, 3), 0).value == (0, 0, 0)
+    assert diagnostics.cka_over_blocks(kernel(x), kernel(torch.ones(60, 3)), 0).value == (0, 0, 0)
 
 
 def test_an_encoder_adds_measures_of_views_and_stages(monkeypatch: pytest.MonkeyPatch) -> None:

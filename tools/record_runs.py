@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nolabel.runs import EVALUATION, read_description, read_rows, write_atomically, write_rows
+from nolabel.runs import EVALUATION, held_out, read_description, read_rows, write_atomically, write_rows
 
 FIRST, LAST = "<!-- runs: made by tools/record_runs.py -->", "<!-- end of runs -->"
 COLUMNS = (
@@ -57,7 +57,7 @@ def row_of(run: Path) -> dict[str, Any]:
         "steps": about["budget"]["steps"],
         "seconds": about["seconds"],
         "chance": about["chance"],
-        "held_out": {key.split("/")[1]: v for key, v in final.items() if key.startswith("held_out/")},
+        "held_out": held_out(final),
         "repeat": about["repeat"],
         "measured": measured,
     }

@@ -17,7 +17,7 @@ from nolabel.evaluation._split import hold_back
 from nolabel.methods.base import Method
 from nolabel.report._text import capitalised
 from nolabel.report.records import method_in_words
-from nolabel.runs import Run
+from nolabel.runs import Run, held_out
 from nolabel.seeds import generator
 from nolabel.training.begin import open_images
 from nolabel.training.restore import load_method
@@ -163,11 +163,7 @@ def solved(run: Run) -> Solved:
         DataError: no images were held out.
         UsageError: the method knows no loss to compare with.
     """
-    task = {
-        key.removeprefix("held_out/"): value
-        for key, value in run.info["final"].items()
-        if key.startswith("held_out/")
-    }
+    task = held_out(run.info["final"])
     if "loss" not in task:
         raise DataError(
             "Too few images to hold any back: a pretext task cannot be checked on images it was trained on."

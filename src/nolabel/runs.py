@@ -19,7 +19,7 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -124,6 +124,12 @@ def read_description(folder: Path) -> dict[str, Any]:
 def folder_of(encoder: Path) -> Path:
     """The folder of a run that is named by itself or by its encoder file."""
     return encoder if encoder.is_dir() else encoder.parent
+
+
+def held_out(numbers: Mapping[str, Any]) -> dict[str, Any]:
+    """What was found on held-out images, of a row of metrics or of a run's `final`: `held_out/loss` -> `loss`."""
+    start = "held_out/"
+    return {key.removeprefix(start): value for key, value in numbers.items() if key.startswith(start)}
 
 
 def status_of(folder: Path) -> Status | None:

@@ -129,12 +129,9 @@ def _of_the_task(about: dict[str, Any], found: recipes.Reproduction) -> list[tup
     """The rows of what the run `about` solved of its own task, where the published tables print the same."""
     from nolabel.report import records
     from nolabel.report._text import count, number, percent
+    from nolabel.runs import held_out
 
-    held = {
-        key.removeprefix("held_out/"): value
-        for key, value in about.get("final", {}).items()
-        if "held_out/" in key
-    }
+    held = held_out(about.get("final", {}))
     published = dict.fromkeys((row.table, row.metric) for row in found.published())
     return [
         (

@@ -47,10 +47,10 @@ def add(path: Path, results: Sequence[Result], right: np.ndarray) -> None:
     Older rows of the same data, protocol, subject and metric go. Broken off between the two files, the
     measurement counts as not done.
     """
-    new, held = [row_of(result) for result in _leaks.listed(path.parent, results)], runs.read_rows(path)
-    leaked = [row for row in held if row["protocol"] == _leaks.PROTOCOL]
-    same = [row for row in held if row["setting"].get("encoder") == new[0]["setting"].get("encoder")]
-    rows = in_place(held, [_leaks.with_earlier(row, leaked, same) for row in new])
+    new, before = [row_of(result) for result in _leaks.listed(path.parent, results)], runs.read_rows(path)
+    leaked = [row for row in before if row["protocol"] == _leaks.PROTOCOL]
+    same = [row for row in before if row["setting"].get("encoder") == new[0]["setting"].get("encoder")]
+    rows = in_place(before, [_leaks.with_earlier(row, leaked, same) for row in new])
     named = {row["setting"].get(PLACE) for row in rows}
     arrays = correct(path) | {new[0]["setting"][PLACE]: right}
     held = io.BytesIO()

@@ -3,10 +3,12 @@
 import json
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 from nolabel.data.store import ImageStore
 from nolabel.encoders._io import image_size, load_encoder
+from nolabel.evaluation._cka import kernel
 from nolabel.evaluation._features import POOLED, VALUES, extract, silent
 from nolabel.evaluation._repeats import differences
 from nolabel.evaluation._split import divide
@@ -105,26 +107,20 @@ def liken(folders: Sequence[Path], store: ImageStore, seed: int) -> None:
     images = held.test[:: -(-len(held.test) // COMPARED)]
     if len(images) < LEAST["cka"]:
         return
-    vectors = {}
+    kernels = {}
     for folder in folders:
         encoder = load_encoder(folder).to(evaluation_device())
         subject = extract(encoder, store, held, name=subject_of(folder), size=image_size(folder, encoder))
-        vectors[folder] = subject.stage(POOLED, images).float()
-    for folder in folders:
-        draw = derive(seed, "evaluate", "likeness", "jackknife")
-        found = {
-            other: cka_over_blocks(vectors[folder], vectors[other], draw)
-            for other in folders
-            if other is not folder
-        }
-        subject, setting = subject_of(folder), {"data": store.source, "stage": POOLED}
-        write_results(
-            folder,
-            [
-                as_row(subject, "likeness", "cka", one, setting | {"against": subject_of(other)})
-                for other, one in found.items()
-            ],
-        )
+        kernels[folder] = kernel(subject.stage(POOLED, images).float())
+    draw = derive(seed, "evaluate", "likeness", "jackknife")
+    rows: dict[Path, list[Result]] = {folder: [] for folder in folders}
+    for first, second in combinations(folders, 2):
+        alike = cka_over_blocks(kernels[first], kernels[second], draw)
+        for folder, other in ((first, second), (second, first)):
+            setting = {"data": store.source, "stage": POOLED, "against": subject_of(other)}
+            rows[folder].append(as_row(subject_of(folder), "likeness", "cka", alike, setting))
+    for folder, own in rows.items():
+        write_results(folder, own)
 
 
 def _read(folder: Path, data: str) -> list[Result]:

@@ -128,7 +128,10 @@ class Diagnostics(Protocol):
             return {}
         stages = subject.compute(tuple(subject.values), images)
         z = stages.pop(stage)
-        return {f"cka_{name}": cka_over_blocks(x.to(z.device), z, draw) for name, x in stages.items()}
+        own = kernel(z)
+        return {
+            f"cka_{name}": cka_over_blocks(kernel(x.to(z.device)), own, draw) for name, x in stages.items()
+        }
 
     def _of_views(self, network: Network, images: Tensor, seed: int) -> dict[str, Measured]:
         """What needs several views of an image: of the pooled vector."""
@@ -163,10 +166,9 @@ def over_blocks(
     return Measured(found, n, {**told, "interval": f"jackknife over images, in {BLOCKS} blocks"})
 
 
-def cka_over_blocks(x: Tensor, y: Tensor, draw: int) -> Measured:
-    """`cka` of x (n, p) and y (n, q) with its interval `over_blocks`."""
-    kernels = kernel(x), kernel(y)
-    return over_blocks(lambda places: cka(*(k[places][:, places] for k in kernels)), len(x), draw, -1, 1)
+def cka_over_blocks(k: Tensor, l: Tensor, draw: int) -> Measured:
+    """`cka` of the kernels k and l (n, n) with its interval `over_blocks`."""
+    return over_blocks(lambda places: cka(*(one[places][:, places] for one in (k, l))), len(k), draw, -1, 1)
 
 
 def _defined(n: int, **measures: Callable[[], Measured]) -> dict[str, Measured]:

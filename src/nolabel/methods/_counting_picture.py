@@ -73,9 +73,10 @@ def _bars(axes: Any, whole: Tensor, tiles: Tensor, other: Tensor) -> None:
     heights = torch.stack([whole, tiles.sum(1), other])[..., units]
     top = 1.1 * heights.max().clamp_min(torch.finfo(heights.dtype).tiny).item()
     at = torch.arange(len(units)).numpy()
+    charts = [(counts, apart(counts, tiles.sum(1))) for counts in (whole, other)]
     for row, four in enumerate(tiles[..., units].numpy()):
-        for axis, counts in zip(axes[row], (whole, other), strict=True):
-            axis.set_xlabel(f"differ by {apart(counts, tiles.sum(1))[row]:.0%}", fontsize=11)
+        for axis, (counts, far) in zip(axes[row], charts, strict=True):
+            axis.set_xlabel(f"differ by {far[row]:.0%}", fontsize=11)
             axis.bar(at - 0.2, counts[row, units].numpy(), 0.36, color="dimgrey")
             floor = four[0] * 0
             for values, colour in zip(four, COLOURS, strict=True):

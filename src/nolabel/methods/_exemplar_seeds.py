@@ -95,12 +95,10 @@ def _places(
         energy = energy[:, edge : energy.shape[1] - edge, edge : energy.shape[2] - edge]
     flat, most = energy.flatten(1), int(wanted.max())
     weight = weights(flat) if by_energy else torch.ones_like(flat)
-    place = torch.multinomial(weight, most, replacement=most > flat.shape[1], generator=generator)
-    place, image = (
-        place[torch.arange(most) < wanted[:, None]],
-        torch.arange(len(images)).repeat_interleave(wanted),
-    )
-    return torch.stack([place // energy.shape[2], place % energy.shape[2]], 1) + edge, image
+    every = torch.multinomial(weight, most, replacement=most > flat.shape[1], generator=generator)
+    place = every[torch.arange(most) < wanted[:, None]]
+    corners = torch.stack([place // energy.shape[2], place % energy.shape[2]], 1) + edge
+    return corners, torch.arange(len(images)).repeat_interleave(wanted)
 
 
 def _around(images: Tensor, corner: Tensor, side: int, room: int, border: str) -> Tensor:
